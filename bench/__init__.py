@@ -1,0 +1,1 @@
+"""Benchmarks of devsup beside uvicorn's own reloader: `python -m bench`."""

@@ -1,0 +1,48 @@
+"""python -m bench [reload] [start] [rps] [idle] [help] [--json FILE]: measures, prints tables, exits with 0."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import harness, help, idle, reload, report, rps, start  # noqa: A004 -- named as it is asked for
+
+BENCHMARKS: dict[str, Callable[[], list[report.Result]]] = {
+    "reload": reload.measure,
+    "start": start.measure,
+    "rps": rps.measure,
+    "idle": idle.measure,
+    "help": help.measure,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="devsup beside uvicorn, as ratios in one run.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)}; all of them by default")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every sample to this file")
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.names if name not in BENCHMARKS]:
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    # Ended from outside, the blocks that hold servers must still be left.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    measured: dict[str, list[report.Result]] = {}
+    notes: dict[str, str] = {}
+    try:
+        for name in arguments.names or BENCHMARKS:
+            try:
+                measured[name] = BENCHMARKS[name]()
+            except harness.BenchError as error:
+                notes[name] = str(error)
+            harness.progress("")
+            print(report.table(name, measured[name]) if name in measured else f"{name}  NOT MEASURED: {notes[name]}")
+            print(flush=True)
+    except KeyboardInterrupt:
+        harness.progress("")
+        print("interrupted; every server it had started is ended", file=sys.stderr)
+    if arguments.json is not None:
+        report.write(arguments.json, measured, notes)
+
+
+if __name__ == "__main__":
+    main()

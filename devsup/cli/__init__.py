@@ -1,0 +1,51 @@
+"""The command line; the only place that exits."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+import devsup
+
+
+class _Commands(click.Group):
+    """Loads a verb's module when the verb is used: `--help` stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return ["run"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "run":
+            return None
+        from devsup.cli.run import run
+
+        return run
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(devsup.__version__, prog_name="devsup")
+def cli() -> None:
+    """Run development servers: one listener per port, reloads that wait for the running requests, nothing left behind.
+
+    Put "devsup run" in front of the command you already use:
+
+    \b
+      devsup run uvicorn main:app --port 8000
+      devsup run python main.py
+      devsup run main:app
+    """
+
+
+def main() -> None:
+    """The entry point."""
+    if sys.platform == "win32":
+        click.echo("devsup runs on Linux and macOS; on Windows, run it inside WSL.", err=True)
+        sys.exit(2)
+    from devsup.errors import DevsupError
+
+    try:
+        cli(prog_name="devsup")
+    except DevsupError as exc:
+        click.echo(f"devsup: {exc}", err=True)
+        sys.exit(exc.exit_code)

@@ -1,0 +1,241 @@
+"""Everything that devsup says: one typed record per thing that happened; console, event log and tests fold the same stream."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """How a process ended: one of `code` and `signal` (a number) is set."""
+
+    code: int | None = None
+    signal: int | None = None
+
+
+class Active(msgspec.Struct, frozen=True):
+    """Work that a reload waits for: 'WS /ws/query', its age in seconds, and its route where it is an undecided event stream."""
+
+    name: str
+    age: float
+    stream: str = ""
+
+
+class BrokenFile(msgspec.Struct, frozen=True):
+    """A changed file that does not compile."""
+
+    path: str
+    line: int
+    problem: str
+    source: str = ""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=lambda name: name):
+    """Base of all events. In JSON the class name stands under `event`."""
+
+
+class ServiceStarted(Event):
+    """devsup begins to run a service. `reason` says why this interpreter."""
+
+    command: list[str]
+    cwd: str
+    interpreter: str
+    reason: str
+    reload: str
+    config: str | None = None
+
+
+class WorkerSpawned(Event):
+    """A process was started for the service's command."""
+
+    generation: int
+    pid: int
+
+
+class WorkerReady(Event):
+    """The worker serves. `seconds` since it was spawned; `server` is 'foreign' where no agent is in it."""
+
+    generation: int
+    pid: int
+    server: str
+    python: str
+    urls: list[str]
+    routes: list[str]
+    seconds: float
+
+
+class WorkerExited(Event):
+    """The worker's process is gone. `served` is how long it had been ready, in seconds; None if it never was."""
+
+    generation: int
+    pid: int
+    exit: Exit
+    served: float | None
+    expected: bool
+
+
+class WorkerFailed(Event):
+    """The worker ended before it was ready; `tail` is the end of what it printed."""
+
+    generation: int
+    exit: Exit
+    tail: str
+
+
+class RestartScheduled(Event):
+    """The worker died while it served; the next one starts in `delay` seconds."""
+
+    delay: float
+    crashes: int
+
+
+class CrashLoop(Event):
+    """It died too often: devsup waits for a save."""
+
+    crashes: int
+
+
+class ReloaderOff(Event):
+    """The app's own reloader was switched off; devsup reloads, by its rules."""
+
+    name: str
+
+
+class ListenerKept(Event):
+    """devsup holds this listener until it exits."""
+
+    url: str
+
+
+class ListenerClosed(Event):
+    """A kept listener that the new worker does not serve was closed."""
+
+    url: str
+
+
+class ChangeIgnored(Event):
+    """A saved file that reloads nothing, said once per file."""
+
+    path: str
+    reason: str
+
+
+class SyntaxBroken(Event):
+    """A saved file does not compile: nothing was stopped."""
+
+    files: list[BrokenFile]
+    serving: bool
+
+
+class ReloadStarted(Event):
+    """A reload of the worker begins, because of these files (none: it was asked for)."""
+
+    generation: int
+    files: list[str]
+
+
+class ReloadWaiting(Event):
+    """What the reload waits for, said at once and again; `held` tells that new connections wait in the kernel."""
+
+    generation: int
+    active: list[Active]
+    seconds: float
+    held: bool
+
+
+class ReloadCancelled(Event):
+    """The reload is not needed any more."""
+
+    reason: str
+
+
+class Reloaded(Event):
+    """New code serves. All times in seconds: waited for work, stopped the old worker, started the new one; `total` from the change."""
+
+    generation: int
+    files: list[str]
+    waited: float
+    stopped: float
+    started: float
+    total: float
+
+
+class WorkLost(Event):
+    """Work that did not reach its client: what, how old, and what is known of its answer."""
+
+    generation: int
+    name: str
+    age: float
+    detail: str
+
+
+class Status(Event):
+    """What the service is doing, because somebody asked."""
+
+    generation: int
+    pid: int | None
+    phase: str
+    active: list[Active]
+
+
+class PlaceholderShown(Event):
+    """While no worker can run, clients get a 503 with the reason."""
+
+    urls: list[str]
+    reason: str
+
+
+class Refused(Event):
+    """Nothing can be run: what happened, what to do, and devsup's exit code."""
+
+    problem: str
+    remedy: str
+    code: int
+
+
+class Stopping(Event):
+    """devsup ends the service."""
+
+    reason: str
+
+
+class Stopped(Event):
+    """devsup is done; `left` names processes of the worker that had to be ended."""
+
+    code: int
+    left: list[int]
+
+
+class Trouble(Event):
+    """Something in devsup or its agent went wrong that does not stop the service."""
+
+    text: str
+
+
+class Bus:
+    """Hands each event to every subscriber, at once and in order; a subscriber never publishes."""
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self._subscribers: list[Callable[[float, str, Event], None]] = []
+
+    def subscribe(self, subscriber: Callable[[float, str, Event], None]) -> None:
+        """`subscriber(at, service, event)` is called for each event; `at` is seconds since the epoch."""
+        self._subscribers.append(subscriber)
+
+    def publish(self, event: Event) -> None:
+        """Tell everyone."""
+        at = time.time()
+        for subscriber in self._subscribers:
+            subscriber(at, self.service, event)
+
+
+def to_json(at: float, service: str, event: Event) -> bytes:
+    """One line of the event log."""
+    fields: dict[str, Any] = msgspec.to_builtins(event)
+    return msgspec.json.encode({"at": round(at, 6), "service": service, **fields})

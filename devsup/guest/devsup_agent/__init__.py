@@ -1,0 +1,101 @@
+"""The agent: devsup's side inside the processes of a worker. Standard library only, Python 3.9 and later.
+
+How an unmodified program is wrapped. `install` runs before any line of the program and only plants import hooks: when `socket`
+or a known server is imported for the first time, the module is patched right after it was executed. Until then nothing else of
+this package is loaded, so a process that serves nothing pays for one dictionary look-up an import.
+
+A hook may fail (another version, another fork of the library): then that part of the wrapping is missing and the program runs
+as if devsup were not there. Nothing in this package may raise into the program.
+
+Reading order: `sockets` (the listener moves up), `agent` (the link's end in this process), `asgi` and `uvicorn_server` (what is
+active, the gate, the stop), `socket_server` (the same for werkzeug).
+"""
+
+import os
+import sys
+
+_HOOKS = {
+    "socket": "sockets",
+    "socketserver": "socket_server",
+    "werkzeug.serving": "socket_server",
+    "flask.cli": "socket_server",
+    "uvicorn.config": "uvicorn_server",
+    "uvicorn.server": "uvicorn_server",
+}
+
+
+class _Finder:
+    """First on sys.meta_path: runs our patch right after a hooked module was executed, and counts imports."""
+
+    def __init__(self):
+        self.on_import = None
+
+    def find_spec(self, name, path=None, target=None):
+        if self.on_import is not None:
+            self.on_import()
+        if name not in _HOOKS:
+            return None
+        part = _HOOKS.pop(name)
+        for finder in sys.meta_path:
+            spec = None if finder is self or not hasattr(finder, "find_spec") else finder.find_spec(name, path, target)
+            if spec is not None:
+                _run_after(spec, part)
+                return spec
+        return None
+
+
+finder = _Finder()
+
+
+def install():
+    """Plant the hooks. Called once, from sitecustomize."""
+    sys.meta_path.insert(0, finder)
+    for name in [name for name in _HOOKS if name in sys.modules]:
+        _patch(_HOOKS.pop(name), sys.modules[name])
+    # Apps start their schedulers only in the child of a reloader; a worker is one (DESIGN 4).
+    os.environ.setdefault("WERKZEUG_RUN_MAIN", "true")
+    if os.isatty(0):
+        _hook_input()
+
+
+def _run_after(spec, part):
+    try:
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            _patch(part, module)
+
+        spec.loader.exec_module = exec_module
+    except Exception:
+        return
+
+
+def _patch(part, module):
+    try:
+        __import__("devsup_agent." + part)
+        sys.modules["devsup_agent." + part].patch(module)
+    except Exception as exc:
+        if os.environ.get("DEVSUP_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
+            sys.stderr.write("devsup: the hook for %s failed: %r\n" % (module.__name__, exc))
+
+
+def _hook_input():
+    """`input` is what scripts, pdb and code.interact read from: while one waits, the keys are the program's."""
+    import builtins
+
+    ask = builtins.input
+
+    def input(prompt=""):  # noqa: A001 - it stands in for the builtin
+        from devsup_agent.agent import agent
+
+        agent.prompting(True)
+        try:
+            return ask(prompt)
+        finally:
+            agent.prompting(False)
+
+    builtins.input = input

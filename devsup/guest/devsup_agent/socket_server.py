@@ -1,0 +1,230 @@
+"""werkzeug under the agent, by way of the standard library's socketserver: gate, drain and stop of a threaded WSGI server.
+
+The gate is in `accept` (see `sockets`). A stop sets the flag that `serve_forever` looks at and wakes its selector, so the half
+second of its poll is no part of a reload. A connection is active from its first byte until it is closed; werkzeug answers one
+request on each.
+"""
+
+import contextlib
+import functools
+import io
+import os
+import selectors
+import socketserver
+import sys
+import threading
+import time
+
+from devsup_agent import work
+from devsup_agent.agent import agent
+from devsup_agent.threaded import ThreadedDrain
+
+_here = threading.local()  # .request: the record that this thread works on
+
+
+def patch(module):
+    """Plant the hooks; `module` is socketserver, werkzeug.serving or flask.cli."""
+    {"socketserver": _patch_socketserver, "werkzeug.serving": _patch_werkzeug, "flask.cli": _patch_flask}[module.__name__](module)
+
+
+class Selector(selectors.PollSelector):
+    """serve_forever's selector: it can be woken, and does not tick where nothing is done at a tick."""
+
+    def __init__(self):
+        super().__init__()
+        self._wake_read, self._wake_write = os.pipe()
+        self._ticks = True
+
+    def register(self, fileobj, events, data=None):
+        """As the base's, plus the pipe that wakes it."""
+        key = super().register(fileobj, events, data)
+        server_class = type(fileobj)
+        self._ticks = getattr(server_class, "service_actions", None) is not socketserver.BaseServer.service_actions
+        super().register(self._wake_read, selectors.EVENT_READ)
+        fileobj.devsup_wake = self.wake
+        return key
+
+    def select(self, timeout=None):
+        """As the base's, without our own pipe in the answer."""
+        ready = super().select(timeout if self._ticks else None)
+        return [(key, events) for key, events in ready if key.fd != self._wake_read]
+
+    def wake(self):
+        """Let `select` return now, and from now on."""
+        with contextlib.suppress(OSError):
+            os.write(self._wake_write, b"x")
+
+    def close(self):
+        """As the base's, and the pipe."""
+        super().close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+
+def _patch_socketserver(module):
+    module._ServerSelector = Selector
+
+
+def _patch_werkzeug(module):
+    agent.connect()
+    run_simple, real_serve, handler = module.run_simple, module.BaseWSGIServer.serve_forever, module.WSGIRequestHandler
+    setup, handle, run_wsgi = handler.setup, handler.handle, handler.run_wsgi
+
+    def is_running_from_reloader():
+        # For the app we are the reloader's child; werkzeug and flask themselves would then expect a socket by number.
+        return sys._getframe(1).f_globals.get("__name__") not in ("werkzeug.serving", "flask.cli")
+
+    @functools.wraps(run_simple)
+    def run(hostname, port, application, use_reloader=False, *args, **kwargs):
+        if use_reloader:
+            extra = [str(path) for path in kwargs.get("extra_files") or ()]
+            agent.send("reloader", name="werkzeug", dirs=[], includes=extra, excludes=list(kwargs.get("exclude_patterns") or ()))
+        return run_simple(hostname, port, application, False, *args, **kwargs)
+
+    def serve_forever(self, *args, **kwargs):
+        drain = None
+        with contextlib.suppress(Exception):
+            drain = self.devsup = ThreadedDrain(self, agent)
+            routes, self.app = _routes(self.app), _wrap(self.app)
+            agent.serve(drain, "werkzeug", routes)
+        try:
+            real_serve(self, *args, **kwargs)
+        finally:
+            agent.served(drain)
+
+    def set_up(self):
+        setup(self)
+        with contextlib.suppress(Exception):
+            self.devsup = Connection(self.connection)
+            self.rfile = io.BufferedReader(_FirstByte(self.rfile.detach(), self.devsup))
+
+    def handled(self):
+        drain = getattr(self.server, "devsup", None)
+        if drain is None or not hasattr(self, "devsup"):
+            return handle(self)
+        drain.begin(self.devsup)
+        try:
+            handle(self)
+        finally:
+            drain.end(self.devsup)
+
+    def run_one(self):
+        with contextlib.suppress(Exception):
+            self.devsup.method, self.devsup.path = self.command, self.path.partition("?")[0]
+            self.devsup.upgraded = "websocket" in self.headers.get("Upgrade", "").lower()
+            _here.request = self.devsup
+        run_wsgi(self)
+
+    module.is_running_from_reloader, module.run_simple = is_running_from_reloader, run
+    module.BaseWSGIServer.serve_forever = serve_forever
+    handler.setup, handler.handle, handler.run_wsgi = set_up, handled, run_one
+
+
+def _patch_flask(module):
+    callback = module.run_command.callback
+
+    @functools.wraps(callback)
+    def run(*args, **kwargs):
+        agent.send("intends", host=kwargs.get("host") or "", port=kwargs.get("port") or 0)
+        return callback(*args, **kwargs)
+
+    module.run_command.callback = run
+
+
+class Connection(work.Request):
+    """One connection of werkzeug, which is one request: nothing until its first byte."""
+
+    __slots__ = ("connected", "got_bytes", "sock", "upgraded")
+
+    def __init__(self, sock):
+        super().__init__("", "a half-sent request", lambda: agent.settings.get("streams", {}))
+        self.sock = sock
+        self.connected = time.monotonic()
+        self.got_bytes = self.upgraded = False
+
+    def first_byte(self):
+        """The request begins."""
+        if not self.got_bytes:
+            self.got_bytes, self.started = True, time.monotonic()
+
+    @property
+    def name(self):
+        """As the reports show it."""
+        return ("%s %s" % (self.method, self.path)).strip()
+
+    def busy(self, now):
+        """As a request's; a WebSocket over WSGI tells nothing of itself and gets the stream grace."""
+        return self.got_bytes and not self.upgraded and super().busy(now)
+
+
+class _FirstByte(io.RawIOBase):
+    """The raw stream of a connection: notes when the first byte arrives."""
+
+    def __init__(self, raw, connection):
+        super().__init__()
+        self._raw, self._connection = raw, connection
+
+    def readable(self):
+        """It is."""
+        return True
+
+    def readinto(self, buffer):
+        """As the raw stream's."""
+        count = self._raw.readinto(buffer)
+        if count:
+            self._connection.first_byte()
+        return count
+
+    def close(self):
+        """The raw stream too, which counts on it."""
+        self._raw.close()
+        super().close()
+
+
+def _wrap(app):
+    """The WSGI app with its event streams recorded, and ended between two events when they are cut."""
+
+    def devsup(environ, start_response):
+        request = getattr(_here, "request", None)
+        if request is None:
+            return app(environ, start_response)
+
+        def begin(status, headers, exc_info=None):
+            request.head = [(key, value) for key, value in headers]
+            return start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
+
+        pieces = app(environ, begin)
+        return _Pieces(pieces, request) if request.is_event_stream() else pieces
+
+    return devsup
+
+
+class _Pieces:
+    """A streamed answer that stops at the end of an event once it is cut."""
+
+    def __init__(self, pieces, request):
+        self._pieces, self._iterator, self._request = pieces, iter(pieces), request
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self._request.cut and self._request.at_event_end():
+            raise StopIteration
+        self._request.last = next(self._iterator)
+        return self._request.last
+
+    def close(self):
+        """PEP 3333: whoever closes us closes the app's."""
+        if hasattr(self._pieces, "close"):
+            self._pieces.close()
+
+
+def _routes(app):
+    """['GET /path', …] of a Flask app, however it is wrapped; [] for others."""
+    for _ in range(10):
+        url_map = getattr(app, "url_map", None)
+        if url_map is not None:
+            return [",".join(sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})) + " " + rule.rule for rule in url_map.iter_rules()]
+        app = getattr(app, "wsgi_app", None) or getattr(app, "app", None)
+    return []

@@ -1,0 +1,169 @@
+"""The listener moves up: what `bind` and `listen` do in a worker, and what may no longer be done to a shared listener.
+
+The program binds and listens as it always did. After its first `listen` a duplicate goes to the supervisor, which keeps it; the
+next generation's `bind` of that address is answered with the kept socket, put over the new socket's descriptor.
+
+From then on the open file description, and so O_NONBLOCK and the backlog, belong to supervisor, placeholder and workers at
+once. O_NONBLOCK is set and never cleared; a program that expects a blocking `accept` waits in ours. Nobody shrinks the backlog,
+and `shutdown`, which would close the listener for all, does nothing.
+"""
+
+import errno
+import os
+import select
+import socket
+import threading
+import weakref
+
+_real = {name: getattr(socket.socket, name) for name in ("bind", "listen", "accept", "setblocking", "settimeout", "shutdown")}
+_kept = weakref.WeakKeyDictionary()  # socket -> backlog: listeners that the supervisor holds too
+_bound = weakref.WeakSet()  # bound by this process, not yet seen listening: uvloop listens in C
+gate = threading.Event()  # threaded servers accept only while it is set
+gate.set()
+stopping = threading.Event()  # with it, a closed gate lets accept fail instead of wait
+
+
+class Stopping(OSError):
+    """The accept loop is to end: servers take an OSError from accept in their stride."""
+
+
+def patch(module):
+    """Put ours in place of the methods; `module` is the socket module."""
+    ours = {"bind": _bind, "listen": _listen, "accept": _accept, "shutdown": _shutdown}
+    for name, method in ours.items():
+        setattr(module.socket, name, method)
+    module.socket.setblocking = _setblocking
+    module.socket.settimeout = _settimeout
+
+
+def listeners():
+    """The listening sockets of this process that the supervisor holds too."""
+    return list(_kept)
+
+
+def report_remembered():
+    """Hand up what listens by now without our `listen` having been called."""
+    for sock in list(_bound):
+        try:
+            listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except OSError:
+            continue
+        if listening:
+            _hand_up(sock, 2048)
+
+
+def _agent():
+    from devsup_agent.agent import agent
+
+    return agent
+
+
+def _is_tcp(sock):
+    return sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM
+
+
+def _resolved(sock, address):
+    """(ip, port) as the kernel will name it."""
+    host = address[0] or ("::" if sock.family == socket.AF_INET6 else "0.0.0.0")
+    found = socket.getaddrinfo(host, address[1], sock.family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
+    return found[0][4][:2]
+
+
+def _bind(self, address):
+    if not (_is_tcp(self) and isinstance(address, tuple) and address[1]):
+        return _real["bind"](self, address)
+    try:
+        adopted = _adopt(self, address)
+    except Exception:
+        adopted = False
+    if adopted:
+        return None
+    try:
+        _real["bind"](self, address)
+    except OSError as exc:
+        raise _named(exc, address[1]) from None
+    _bound.add(self)
+
+
+def _adopt(sock, address):
+    ip, port = _resolved(sock, address)
+    answer, fds = _agent().ask("claim", family=int(sock.family), host=ip, port=port)
+    if not fds:
+        return False
+    os.dup2(fds[0], sock.fileno(), inheritable=False)
+    os.close(fds[0])
+    _kept[sock] = answer.get("backlog", 128)
+    return True
+
+
+def _named(exc, port):
+    """The same error, with who holds the port in it."""
+    if exc.errno != errno.EADDRINUSE:
+        return exc
+    try:
+        holder = _agent().ask("holder", port=port)[0].get("text", "")
+    except Exception:
+        holder = ""
+    return OSError(exc.errno, "%s: %s" % (exc.strerror, holder)) if holder else exc
+
+
+def _listen(self, *args):
+    try:
+        backlog = max(args[0] if args else min(socket.SOMAXCONN, 128), _kept.get(self, 0))
+    except TypeError:
+        return _real["listen"](self, *args)
+    try:
+        _real["listen"](self, backlog)
+    except OSError as exc:
+        raise _named(exc, self.getsockname()[1]) from None
+    if self in _bound:
+        _hand_up(self, backlog)
+
+
+def _hand_up(sock, backlog):
+    _bound.discard(sock)
+    try:
+        agent = _agent()
+        if not agent.connect():
+            return
+        host, port = sock.getsockname()[:2]
+        os.set_blocking(sock.fileno(), False)
+        _kept[sock] = backlog
+        agent.send("listening", fds=[sock.fileno()], family=int(sock.family), host=host, port=port, backlog=backlog)
+    except Exception:
+        return
+
+
+def _accept(self):
+    if self not in _kept or self.gettimeout() == 0:
+        return _real["accept"](self)
+    while True:
+        gate.wait()
+        if stopping.is_set():
+            raise Stopping(errno.ECONNABORTED, "devsup stops this worker")
+        try:
+            connection, address = _real["accept"](self)
+        except BlockingIOError:
+            if not select.select([self], [], [], self.gettimeout())[0]:
+                raise TimeoutError("timed out") from None
+            continue
+        if socket.getdefaulttimeout() is None:
+            connection.setblocking(True)
+        return connection, address
+
+
+def _setblocking(self, flag):
+    _real["setblocking"](self, flag)
+    if self in _kept:
+        os.set_blocking(self.fileno(), False)
+
+
+def _settimeout(self, value):
+    _real["settimeout"](self, value)
+    if self in _kept:
+        os.set_blocking(self.fileno(), False)
+
+
+def _shutdown(self, how):
+    if self not in _kept:
+        _real["shutdown"](self, how)

@@ -1,0 +1,241 @@
+"""One uvicorn server's drain: what is active, the gate, the end of streams, the stop. All of it on the loop's own thread."""
+
+import asyncio
+import contextlib
+import select
+import time
+
+from devsup_agent import work
+
+FRESH = 0.25  # seconds: a connection this young may have its first request under way
+_TURNS = 3  # of the loop, from accept to connection_made
+
+
+class Drain:
+    """Stands between the agent's commands, which come on its thread, and the server's loop."""
+
+    def __init__(self, server):
+        self.server = server
+        self.tracker = server.config.devsup
+        self.loop = asyncio.get_running_loop()
+        self._waited_for = None  # while the gate is open: the records and half-sent connections of the save
+        self._done = None
+        self._closed = None  # duplicates of the listeners, while the gate is closed
+        self._timer = None
+        self._grace_over = False
+
+    # -- commands, from the agent's thread --------------------------------------------------------------------------
+
+    def active(self):
+        """What a reload would wait for now: [{name, age, stream}]."""
+        now = time.monotonic()
+        half = [{"name": "a half-sent request", "age": 0.0, "stream": ""} for each in list(self._connections()) if _half_sent(each)]
+        return work.items(list(self.tracker.requests | self.tracker.websockets), now) + half
+
+    def drain(self, done):
+        """Call `done` once everything that is active now has finished; new work is let in meanwhile."""
+        self._post(self._begin, done)
+
+    def close_gate(self, done):
+        """Let nothing new in, end what waits for nothing, and call `done` once nothing is active."""
+        self._post(self._close, done)
+
+    def open_gate(self):
+        """Let new work in again."""
+        self._post(self._open)
+
+    def stop(self, cut):
+        """End the server: after what is active, or at once, saying what was lost."""
+        self._post(self._cut if cut else self._stop)
+
+    def _post(self, call, *args):
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(call, *args)
+
+    # -- waiting ----------------------------------------------------------------------------------------------------
+
+    def _connections(self):
+        return self.server.server_state.connections
+
+    def _watch(self, done):
+        self._done = done
+        self.tracker.changed = self._connections().on_shrink = lambda: self.loop.call_soon(self._check)
+
+    def _begin(self, done):
+        now = time.monotonic()
+        busy = {record for record in self.tracker.requests | self.tracker.websockets if record.busy(now)}
+        self._waited_for = busy | {each for each in self._connections() if _half_sent(each)}
+        self._watch(done)
+        self._check()
+
+    def _check(self):
+        if self._done is None:
+            return
+        now = time.monotonic()
+        left = self._left_of_save(now) if self._closed is None else self._left_behind_gate(now)
+        self._rearm(left, now)
+        if not left:
+            done, self._done = self._done, None
+            self.tracker.changed = self._connections().on_shrink = None
+            done()
+
+    def _left_of_save(self, now):
+        left = set()
+        for each in self._waited_for or ():
+            if hasattr(each, "busy"):
+                alive = each in self.tracker.requests or each in self.tracker.websockets
+                left.update([each] if alive and each.busy(now) else [])
+            elif each in self._connections() and _half_sent(each):
+                left.add(each)
+            else:  # it has been sent whole: from now on its request is waited for
+                left.update(request for request in self.tracker.requests if request.cycle is getattr(each, "cycle", None))
+        self._waited_for = left
+        return left
+
+    def _left_behind_gate(self, now):
+        for websocket in list(self.tracker.websockets):
+            if not websocket.cut and not websocket.busy(now):
+                self._close_websocket(websocket)
+        for request in list(self.tracker.requests):
+            if not request.cut and request.is_endless(now) and (request.at_event_end() or self._grace_over):
+                self.tracker.end_stream(request)
+            elif request.cycle is not None:
+                request.cycle.keep_alive = False
+        records = {each for each in self.tracker.requests | self.tracker.websockets if not each.cut}
+        return records | set(self._connections())
+
+    def _rearm(self, left, now):
+        """Look again when time alone may have changed the answer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waits = [each.next_change(now) for each in left if hasattr(each, "next_change")]
+        waits = [wait for wait in waits if wait is not None]
+        if waits:
+            self._timer = self.loop.call_later(max(0.01, min(waits)), self._check)
+
+    # -- the gate ---------------------------------------------------------------------------------------------------
+
+    def _close(self, done):
+        self._grace_over = False
+        if self._closed is None:
+            self._closed = []
+            for server in self.server.servers:
+                self._closed.extend(sock.dup() for sock in server.sockets or ())
+                server.close()
+        self._watch(done)
+        self.loop.call_later(self.tracker.agent.settings.get("stream_grace", 2.0), self._end_grace)
+        self._after_turns(_TURNS, self._sweep)
+
+    def _after_turns(self, turns, call):
+        if turns:
+            self.loop.call_soon(self._after_turns, turns - 1, call)
+        else:
+            call()
+
+    def _sweep(self):
+        """Close the connections that wait for nothing; a request that has reached the kernel is still answered."""
+        if self._closed is None:
+            return
+        idle = [each for each in self._connections() if not _has_work(each)]
+        unread = _readable(idle)
+        fresh = False
+        for each in idle:
+            if each in unread:
+                continue
+            if getattr(each, "cycle", None) is None and time.monotonic() - getattr(each, "devsup_since", 0) < FRESH:
+                fresh = True
+            else:
+                _shut(each)
+        for each in self._connections():
+            if _has_work(each) and getattr(each, "cycle", None) is not None:
+                each.cycle.keep_alive = False
+        if unread or fresh:
+            self.loop.call_later(0.05, self._sweep)
+        self._check()
+
+    def _end_grace(self):
+        self._grace_over = True
+        self._check()
+
+    def _open(self):
+        if self._closed is None:
+            return
+        listeners, self._closed = self._closed, None
+        self._done = self.tracker.changed = self._connections().on_shrink = None
+        self.loop.create_task(self._listen_again(listeners))
+
+    async def _listen_again(self, listeners):
+        config, server = self.server.config, self.server
+
+        def protocol(_loop=None):
+            return config.http_protocol_class(config=config, server_state=server.server_state, app_state=server.lifespan.state, _loop=_loop)
+
+        server.servers = [
+            await self.loop.create_server(protocol, sock=sock, ssl=config.ssl, backlog=config.backlog) for sock in listeners
+        ]
+
+    # -- the stop ---------------------------------------------------------------------------------------------------
+
+    def _stop(self):
+        self._close(self._exit)
+
+    def _cut(self):
+        now = time.monotonic()
+        for record in sorted(self.tracker.requests | self.tracker.websockets, key=lambda each: each.started):
+            if record.busy(now):
+                self.tracker.agent.lost(record)
+            if hasattr(record, "noticed"):
+                self._close_websocket(record)
+            record.cut = True
+            if record.task is not None:
+                record.task.cancel()
+        for each in list(self._connections()):
+            if getattr(each, "transport", None) is not None:
+                each.transport.abort() if _has_work(each) else _shut(each)
+        self._exit()
+
+    def _exit(self):
+        for websocket in list(self.tracker.websockets):
+            if not websocket.noticed and websocket.task is not None:  # it sleeps, and would be waited for in vain
+                websocket.task.cancel()
+        for sock in self._closed or ():
+            sock.close()
+        self.server.should_exit = True
+
+    def _close_websocket(self, websocket):
+        websocket.cut = True
+        _shut(websocket.protocol)
+
+
+def _shut(protocol):
+    """Ask one connection to close as uvicorn's own shutdown would: idle at once (1012 for a WebSocket), busy after its answer."""
+    with contextlib.suppress(Exception):
+        protocol.shutdown()
+
+
+def _half_sent(protocol):
+    """A request has begun to arrive and is not yet known to the app."""
+    conn = getattr(protocol, "conn", None)
+    if hasattr(conn, "their_state"):
+        return str(conn.their_state) == "IDLE" and bool(conn.trailing_data[0])
+    scope, cycle = getattr(protocol, "scope", None), getattr(protocol, "cycle", None)
+    return hasattr(protocol, "parser") and scope is not None and (cycle is None or cycle.scope is not scope)
+
+
+def _has_work(protocol):
+    if not hasattr(protocol, "cycle"):
+        return True  # a WebSocket: its record decides
+    cycle = protocol.cycle
+    return (cycle is not None and not cycle.response_complete) or bool(getattr(protocol, "pipeline", None)) or _half_sent(protocol)
+
+
+def _readable(protocols):
+    """Those with unread bytes in the kernel."""
+    poll, by_fd = select.poll(), {}
+    for protocol in protocols:
+        with contextlib.suppress(Exception):
+            fd = protocol.transport.get_extra_info("socket").fileno()
+            poll.register(fd, select.POLLIN)
+            by_fd[fd] = protocol
+    return {by_fd[fd] for fd, _ in poll.poll(0)}

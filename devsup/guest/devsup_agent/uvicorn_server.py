@@ -1,0 +1,171 @@
+"""uvicorn under the agent: the two hooks that all its five doors pass, its gate, its stop, and no idle ticks.
+
+`Config.load` wraps the loaded app; `Server.startup` says ready. Everything else hangs on attributes that uvicorn has had since
+0.20: `servers`, `server_state`, `should_exit`, and the protocols' `shutdown`. Its two polling loops become waits: `should_exit`
+is a property whose setter wakes the main loop, and the sets of connections and tasks tell when they shrink.
+"""
+
+import asyncio
+import contextlib
+import time
+import weakref
+
+from devsup_agent import asgi, sockets
+from devsup_agent.agent import agent
+from devsup_agent.uvicorn_drain import Drain
+
+_RULES = ("reload_dirs", "reload_includes", "reload_excludes")
+
+
+class Shrinking(set):
+    """A set that wakes its waiters when something leaves it."""
+
+    all = weakref.WeakSet()
+    waiters = []
+    __hash__ = object.__hash__  # for the WeakSet; no one compares these sets
+
+    def __init__(self):
+        super().__init__()
+        self.on_shrink = None
+        Shrinking.all.add(self)
+
+    def discard(self, member):
+        """As a set's, and wake."""
+        super().discard(member)
+        self._shrunk()
+
+    def remove(self, member):
+        """As a set's, and wake."""
+        super().remove(member)
+        self._shrunk()
+
+    def _shrunk(self):
+        if self.on_shrink is not None:
+            self.on_shrink()
+        if not self and Shrinking.waiters:
+            for waiter in Shrinking.waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            Shrinking.waiters.clear()
+
+
+class Connections(Shrinking):
+    """uvicorn's connections, each with the time it came."""
+
+    def add(self, member):
+        """As a set's, and note when."""
+        super().add(member)
+        member.devsup_since = time.monotonic()
+
+
+class _Ticks:
+    """Stands in for the name `asyncio` inside uvicorn.server: its sleeps wait for connections and tasks to end."""
+
+    def __getattr__(self, name):
+        return getattr(asyncio, name)
+
+    @staticmethod
+    async def sleep(delay, result=None):
+        if not any(len(members) for members in Shrinking.all):
+            return await asyncio.sleep(0, result)
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        Shrinking.waiters.append(waiter)
+        timer = loop.call_later(delay, lambda: waiter.done() or waiter.set_result(None))
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+        return result
+
+
+def patch(module):
+    """Plant the hooks; `module` is uvicorn.config or uvicorn.server."""
+    agent.connect()
+    if module.__name__ == "uvicorn.config":
+        _patch_config(module.Config)
+    else:
+        _patch_server(module)
+
+
+def _patch_config(config_class):
+    construct, load = config_class.__init__, config_class.load
+
+    def __init__(self, *args, **kwargs):
+        construct(self, *args, **kwargs)
+        with contextlib.suppress(Exception):
+            if self.reload:
+                self.reload = False
+                rules = {name: [str(each) for each in getattr(self, name, None) or []] for name in _RULES}
+                agent.send("reloader", name="uvicorn", dirs=rules["reload_dirs"], includes=rules["reload_includes"], excludes=rules["reload_excludes"])
+            if not self.uds and self.fd is None:
+                agent.send("intends", host=self.host or "", port=self.port)
+
+    def loaded(self):
+        load(self)
+        with contextlib.suppress(Exception):
+            self.devsup = asgi.Tracker(agent)
+            self.loaded_app = self.devsup.wrap(self.loaded_app)
+
+    config_class.__init__, config_class.load = __init__, loaded
+
+
+def _patch_server(module):
+    server_class = module.Server
+    startup, shutdown, main_loop, on_tick = server_class.startup, server_class.shutdown, server_class.main_loop, server_class.on_tick
+
+    async def started(self, *args, **kwargs):
+        with contextlib.suppress(Exception):
+            self.server_state.connections, self.server_state.tasks = Connections(), Shrinking()
+        await startup(self, *args, **kwargs)
+        with contextlib.suppress(Exception):
+            if self.started and hasattr(self.config, "devsup"):
+                sockets.report_remembered()
+                self.devsup = Drain(self)
+                agent.serve(self.devsup, "uvicorn", routes(self.config.loaded_app))
+
+    async def shut_down(self, *args, **kwargs):
+        with contextlib.suppress(Exception):
+            agent.served(self.devsup)
+        await shutdown(self, *args, **kwargs)
+
+    async def wait_for_exit(self):
+        if type(self).on_tick is not on_tick or self.config.limit_max_requests is not None or self.config.callback_notify:
+            return await main_loop(self)
+        self._devsup_wake = wake = asyncio.Event()
+        self._devsup_loop = loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):  # also renews the Date header, which is why it comes once a second
+            timer = loop.call_later(1.0, wake.set)
+            await wake.wait()
+            wake.clear()
+            timer.cancel()
+
+    server_class.startup, server_class.shutdown, server_class.main_loop = started, shut_down, wait_for_exit
+    server_class.should_exit = property(_should_exit, _set_should_exit)
+    module.asyncio = _Ticks()
+
+
+def _should_exit(server):
+    return server.__dict__.get("should_exit", False)
+
+
+def _set_should_exit(server, value):
+    server.__dict__["should_exit"] = value
+    wake = server.__dict__.get("_devsup_wake")
+    if value and wake is not None:
+        with contextlib.suppress(RuntimeError):
+            server._devsup_loop.call_soon_threadsafe(wake.set)
+
+
+def routes(app):
+    """['GET /path', …] of the innermost app that tells its routes."""
+    found, seen = [], set()
+    while app is not None and id(app) not in seen:
+        seen.add(id(app))
+        if hasattr(app, "routes"):
+            for route in app.routes or ():
+                methods = ",".join(sorted(getattr(route, "methods", None) or ())) or ("WS" if "WebSocket" in type(route).__name__ else "")
+                found.append((methods + " " + str(getattr(route, "path", route))).strip())
+            break
+        app = getattr(app, "app", None)
+    return found

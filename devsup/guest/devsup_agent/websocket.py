@@ -1,0 +1,151 @@
+"""When a WebSocket is busy: told by what the app does with `receive`, with tasks, and with `send` (DESIGN 5)."""
+
+import asyncio
+import contextvars
+import os
+import time
+
+from devsup_agent.work import LIMIT
+
+GAP = 1.0  # seconds without a send that end an answer pushed from elsewhere
+_owner = contextvars.ContextVar("devsup_websocket")
+_ASYNCIO = os.path.dirname(asyncio.__file__)
+_counted = set()  # ids of the loops whose tasks are attributed to WebSockets
+
+
+class WebSocket:
+    """One WebSocket: the wrapper of its `receive` and `send`, and the record of what it has in hand."""
+
+    def __init__(self, tracker, path, receive, send):
+        self._tracker, self._receive, self._send = tracker, receive, send
+        self.path, self.name = path, "WS " + path
+        self.protocol = getattr(receive, "__self__", None)
+        self.started = time.monotonic()  # of the handshake, then of the last message
+        self.in_hand = True  # the handshake or a message that the app has taken, and not yet asked past
+        self.cut = False  # closed by a reload: closed once, whatever the app still sends
+        self.noticed = False  # the app knows that its client is gone
+        self.task = asyncio.current_task()
+        self._answered = False
+        self._pushed = None  # time of the last send since the message, while the gaps stay short
+        self._receiver = None
+        self._tasks = {}
+        self._undelivered = []
+        _owner.set(self)
+        _attribute_tasks(asyncio.get_running_loop())
+
+    async def receive(self):
+        """The app's receive: asking for the next message says that the last one is done with."""
+        if self._answered and self.in_hand:
+            self.in_hand = False
+            self._changed()
+        self._receiver = asyncio.current_task()
+        try:
+            message = await self._receive()
+        finally:
+            self._receiver = None
+        if message["type"] == "websocket.receive":
+            self.in_hand = True
+            self.started = self._pushed = time.monotonic()
+            self._changed()
+        elif message["type"] == "websocket.disconnect":
+            self._gone()
+        return message
+
+    async def send(self, message):
+        """The app's send: after a close by reload it goes nowhere, and is counted instead of raising six errors."""
+        if self.cut:
+            self.noticed = True
+            self._undelivered.append(message)
+            return
+        now = time.monotonic()
+        if self._pushed is not None:
+            self._pushed = now if now - self._pushed <= GAP or self.in_hand else None
+        try:
+            await self._send(message)
+        except Exception:
+            self._undelivered.append(message)
+            self._gone()
+            raise
+        if not self._answered:
+            self._answered, self.in_hand = True, False
+            self._changed()
+
+    def _gone(self):
+        if not self.noticed and not self.cut and self.busy(time.monotonic()):
+            self._tracker.agent.lost(self)
+        self.noticed, self.in_hand = True, False
+        self._changed()
+
+    def finished(self):
+        """The app has returned."""
+        if self.cut and self._undelivered:
+            self._tracker.agent.lost(self)
+        self._changed()
+
+    def _changed(self):
+        if self._tracker.changed is not None:
+            self._tracker.changed()
+
+    def detail(self):
+        """What the client did not get."""
+        if not self._undelivered:
+            return "its client left" if self.noticed else ""
+        first = self._undelivered[0].get("text") or self._undelivered[0].get("bytes") or ""
+        return "%d messages not delivered, the first: %.200s" % (len(self._undelivered), first)
+
+    def busy(self, now):
+        """Whether a reload must wait for this WebSocket."""
+        if self.cut or (self.noticed and not self.in_hand and not self._tasks):
+            return False
+        if self.in_hand:
+            return True
+        return self._answered and now - self.started < LIMIT and (self._is_pushing(now) or self._has_task())
+
+    def next_change(self, now):
+        """Seconds until time alone changes what `busy` says, or None."""
+        if self.in_hand or self.cut or not self.busy(now):
+            return None
+        left = LIMIT - (now - self.started)
+        return min(left, GAP - (now - self._pushed)) if self._is_pushing(now) and not self._has_task() else left
+
+    def _is_pushing(self, now):
+        return self._pushed is not None and self._pushed > self.started and now - self._pushed <= GAP
+
+    def _has_task(self):
+        """A task that the handler started for its last message still runs; helpers that only wait are none."""
+        return any(
+            started >= self.started and task is not self._receiver and not _only_waits(task) for task, started in self._tasks.items()
+        )
+
+    def adopt(self, task):
+        """A task was started in this WebSocket's context."""
+        self._tasks[task] = time.monotonic()
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task):
+        self._tasks.pop(task, None)
+        self._changed()
+
+
+def _only_waits(task):
+    """`asyncio.wait({receive, queue.get()})`: a task whose own coroutine is asyncio's works on nothing."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and code.co_filename.startswith(_ASYNCIO)
+
+
+def _attribute_tasks(loop):
+    """Let tasks that are started in a WebSocket's context be known to it; costs nothing before the first WebSocket."""
+    if id(loop) in _counted:
+        return
+    _counted.add(id(loop))
+    inner = loop.get_task_factory()
+
+    def factory(loop, coro, **kwargs):
+        task = inner(loop, coro, **kwargs) if inner is not None else asyncio.Task(coro, loop=loop, **kwargs)
+        context = kwargs.get("context")
+        owner = _owner.get(None) if context is None else context.get(_owner)
+        if owner is not None:
+            owner.adopt(task)
+        return task
+
+    loop.set_task_factory(factory)

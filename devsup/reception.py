@@ -1,0 +1,121 @@
+"""What agents say, and what it means for the supervisor: one method per message."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import anyio
+
+from devsup import events
+from devsup.decide import vocabulary as words
+from devsup.system import ports
+from devsup.system.link import adopt
+from devsup.system.listener import Address
+
+if TYPE_CHECKING:
+    from devsup.supervisor import Supervisor
+    from devsup.system.link import Link, Message
+
+
+class Reception:
+    """Takes the messages of all links of one service; what an old generation says is dropped."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        links = supervisor.links
+        links.on_hello, links.on_end, links.on_message = self.hello, self.end, self.message
+
+    def hello(self, link: Link) -> None:
+        """A process of a worker has an agent."""
+        current = self._supervisor.current
+        if current.generation == link.generation and current.handle is not None:
+            current.handle.links.append(link)
+            self._soon(link, "settings", **self._supervisor.plan.settings)
+
+    def end(self, link: Link) -> None:
+        """A process is gone, or has closed its link."""
+        current = self._supervisor.current
+        if current.handle is not None and link in current.handle.links:
+            current.handle.links.remove(link)
+            if link.awaits is not None:
+                self._supervisor.said(link.awaits[0], link, link.awaits[1].round)
+
+    def message(self, link: Link, message: Message, fds: list[int]) -> None:
+        """Do what one message asks for."""
+        if link.generation == self._supervisor.current.generation:
+            handler = getattr(self, f"_on_{message['op']}", None)
+            if handler is not None:
+                fds = handler(link, message, fds) or []
+        for fd in fds:
+            os.close(fd)
+
+    def _soon(self, link: Link, op: str, fds: tuple[int, ...] = (), **fields: object) -> None:
+        async def send() -> None:
+            await link.send(op, fds, **fields)
+
+        self._supervisor.tasks.start_soon(send)
+
+    def _on_intends(self, _link: Link, message: Message, _fds: list[int]) -> None:
+        if message["port"]:
+            self._supervisor.current.intended = (str(message["host"]), int(message["port"]))
+
+    def _on_claim(self, link: Link, message: Message, _fds: list[int]) -> None:
+        address = Address(message["family"], message["host"], message["port"])
+        kept = self._supervisor.listeners.adopt(address, link.generation)
+        if kept is None:
+            self._soon(link, "reply", id=message["id"])
+        else:
+            self._supervisor.current.listened = True
+            self._soon(link, "reply", (kept.sock.fileno(),), id=message["id"], backlog=kept.backlog)
+
+    def _on_listening(self, link: Link, message: Message, fds: list[int]) -> list[int]:
+        sock = adopt(fds.pop(0), message["family"])
+        address = self._supervisor.listeners.keep(sock, message["backlog"], link.generation)
+        self._supervisor.current.listened = True
+        self._supervisor.bus.publish(events.ListenerKept(url=address.url))
+        return fds
+
+    def _on_holder(self, link: Link, message: Message, _fds: list[int]) -> None:
+        self._supervisor.tasks.start_soon(self._name_holder, link, message["id"], int(message["port"]))
+
+    async def _name_holder(self, link: Link, key: int, port: int) -> None:
+        holder = await anyio.to_thread.run_sync(ports.holder, port)
+        text = ports.describe(holder) if holder is not None else "a process that cannot be seen from here"
+        current = self._supervisor.current
+        if current.generation == link.generation and current.ready is None and not self._supervisor.listeners.kept:
+            remedy = f'Stop it with "kill {holder.pid}", or choose another port.' if holder and holder.pid else "Choose another port."
+            current.refused = events.Refused(problem=f"Port {port} is held by {text}.", remedy=remedy, code=1)
+        await link.send("reply", id=key, text=f"held by {text}")
+
+    def _on_ready(self, link: Link, message: Message, _fds: list[int]) -> None:
+        link.serves = True
+        self._supervisor.ready(self._supervisor.current, message["server"], link.python, [], message["routes"])
+
+    def _on_files(self, _link: Link, message: Message, _fds: list[int]) -> None:
+        self._supervisor.tasks.start_soon(self._supervisor.changes.learned, message["paths"])
+
+    def _on_clear(self, link: Link, message: Message, _fds: list[int]) -> None:
+        self._supervisor.said("drain", link, message["seq"])
+
+    def _on_drained(self, link: Link, message: Message, _fds: list[int]) -> None:
+        self._supervisor.said("close_gate", link, message["seq"])
+
+    def _on_prompt(self, _link: Link, message: Message, _fds: list[int]) -> None:
+        self._supervisor.terminal.prompting = bool(message["on"])
+        self._supervisor.put(words.Prompted(bool(message["on"])))
+
+    def _on_lost(self, link: Link, message: Message, _fds: list[int]) -> None:
+        lost = events.WorkLost(generation=link.generation, name=message["name"], age=message["age"], detail=message["detail"])
+        self._supervisor.bus.publish(lost)
+
+    def _on_reloader(self, _link: Link, message: Message, _fds: list[int]) -> None:
+        self._supervisor.changes.follow(message["dirs"], message["includes"], message["excludes"])
+        if self._supervisor.current.generation == 1:
+            self._supervisor.bus.publish(events.ReloaderOff(name=message["name"]))
+
+    def _on_usage(self, _link: Link, message: Message, _fds: list[int]) -> None:
+        self._supervisor.current.refused = events.Refused(problem=message["problem"], remedy=message["remedy"], code=2)
+
+    def _on_trouble(self, _link: Link, message: Message, _fds: list[int]) -> None:
+        self._supervisor.bus.publish(events.Trouble(text=message["text"]))

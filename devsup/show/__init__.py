@@ -1,0 +1,1 @@
+"""Folds of the event stream into what people and scripts read; nothing here writes events."""

@@ -1,0 +1,167 @@
+"""Events as lines for people: what happened, in one line each, quiet where nobody asked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from devsup import events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from devsup.events import Event
+
+Level = Literal["quiet", "normal", "verbose"]
+_SIGNALS = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
+
+
+class Console:
+    """Renders events with rich and hands the text on; `write` must not block."""
+
+    def __init__(self, write: Callable[[str], None], *, colour: bool, width: int, level: Level, cwd: Path) -> None:
+        self._write, self._level, self._cwd = write, level, cwd
+        self._colour, self._width = colour, width
+        self._started: events.ServiceStarted | None = None
+        self._first = True
+
+    def __call__(self, _at: float, _service: str, event: Event) -> None:
+        """A subscriber of the bus."""
+        for line in self._lines(event):
+            self._print(line)
+
+    def _print(self, markup: str) -> None:
+        from rich.console import Console as RichConsole  # noqa: PLC0415 - 50 ms that the first worker need not wait for
+        from rich.text import Text  # noqa: PLC0415
+
+        console = RichConsole(
+            force_terminal=self._colour, no_color=not self._colour, width=max(self._width, 40), highlight=False, soft_wrap=True, legacy_windows=False
+        )
+        with console.capture() as capture:
+            console.print(Text.assemble(("devsup ", "bold cyan"), Text.from_markup(markup)), soft_wrap=True)
+        self._write(capture.get())
+
+    # -- one event, its lines -----------------------------------------------------------------------------------------
+
+    def _lines(self, event: Event) -> list[str]:
+        if self._level == "quiet" and not isinstance(event, _LOUD):
+            return []
+        match event:
+            case events.ServiceStarted():
+                self._started = event
+                return []
+            case events.WorkerReady():
+                return self._banner(event) if self._first else []
+            case events.Reloaded():
+                return [self._reloaded(event)]
+            case events.ReloadWaiting():
+                return self._waiting(event)
+            case events.SyntaxBroken():
+                return self._broken(event)
+            case events.WorkerExited():
+                return self._exited(event)
+            case events.WorkerFailed() | events.Refused():
+                return self._failed(event)
+            case _:
+                return self._simple(event)
+
+    def _banner(self, event: events.WorkerReady) -> list[str]:
+        self._first = False
+        started = self._started
+        urls = " ".join(f"[link={url}][bold]{url}[/bold][/link]" for url in event.urls) or "no port"
+        server = "its own server (no agent in it: its port is watched, not kept)" if event.server == "foreign" else event.server
+        lines = [f"{urls}  {_plain(server)}, pid {event.pid}, ready in {event.seconds:.2f} s"]
+        if started is not None:
+            python = f"Python {event.python} " if event.python else ""
+            lines.append(f"[dim]{python}{_plain(self._short(started.interpreter))} ({_plain(started.reason)}) · reload: {started.reload}[/dim]")
+        if event.routes:
+            lines.append(f"[dim]{len(event.routes)} routes{'' if self._level == 'verbose' else ' (--verbose lists them)'}[/dim]")
+        if self._level == "verbose":
+            lines += [f"[dim]  {_plain(route)}[/dim]" for route in event.routes]
+        return lines
+
+    def _reloaded(self, event: events.Reloaded) -> str:
+        steps = f"waited {event.waited:.2f} s, stopped in {event.stopped:.2f} s, started in {event.started:.2f} s"
+        return f"[green]new code[/green] serves after {event.total:.2f} s ({steps})"
+
+    def _waiting(self, event: events.ReloadWaiting) -> list[str]:
+        many = len(event.active)
+        names = ", ".join(f"{_plain(each.name)} {each.age:.1f} s" for each in event.active[:5])
+        more = f" and {many - 5} more" if many > 5 else ""
+        held = "; new connections are held" if event.held else ""
+        lines = [f"[yellow]waiting for {many} active request{'s' if many > 1 else ''}[/yellow]: {names}{more}{held} [dim](r reloads now)[/dim]"]
+        for stream in sorted({each.stream for each in event.active if each.stream}):
+            lines.append(f'[dim]  if nobody waits for its end: streams = {{ "{_plain(stream)}" = "endless" }} in devsup.toml[/dim]')
+        return lines
+
+    def _broken(self, event: events.SyntaxBroken) -> list[str]:
+        lines = []
+        for file in event.files:
+            lines.append(f"[red]{_plain(file.problem)}[/red] in {_plain(self._short(file.path))}:{file.line}; the old code keeps serving")
+            if file.source:
+                lines.append(f"[dim]  {_plain(file.source.strip())}[/dim]")
+        return lines
+
+    def _exited(self, event: events.WorkerExited) -> list[str]:
+        if event.expected or (event.served is None and event.exit.code == 0):
+            return [f"[dim]worker {event.generation} (pid {event.pid}) ended[/dim]"] if self._level == "verbose" else []
+        served = "" if event.served is None else f" after {event.served:.1f} s of service"
+        return [f"[red]worker (pid {event.pid}) ended[/red] with {_exit(event.exit)}{served}"]
+
+    def _failed(self, event: events.WorkerFailed | events.Refused) -> list[str]:
+        if isinstance(event, events.Refused):
+            return [f"[red]{_plain(event.problem)}[/red] {_plain(event.remedy)}"]
+        return ["[red]it did not start[/red]; clients get 503 with the reason. Save a file to try again."]
+
+    def _simple(self, event: Event) -> list[str]:
+        match event:
+            case events.ReloadStarted(files=files):
+                names = ", ".join(_plain(self._short(path)) for path in files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+                return [f"{names} changed: reload" if files else "reload"]
+            case events.ChangeIgnored(path=path, reason=reason):
+                return [f"[dim]{_plain(self._short(path))} changed; {_plain(reason)}: no reload[/dim]"]
+            case events.ReloadCancelled(reason=reason):
+                return [f"[dim]reload called off: {_plain(reason)}[/dim]"]
+            case events.WorkLost(name=name, age=age, detail=detail):
+                return [f"[red]lost[/red]: {_plain(name)} after {age:.1f} s{': ' + _plain(detail) if detail else ''}"]
+            case events.RestartScheduled(delay=delay, crashes=crashes):
+                return [f"starting it again in {delay:.2f} s{f' (crash {crashes} within a minute)' if crashes > 1 else ''}"]
+            case events.CrashLoop(crashes=crashes):
+                return [f"[red]{crashes} crashes within a minute[/red]: waiting for a save"]
+            case events.ReloaderOff(name=name):
+                return [f"[dim]{_plain(name)}'s own reloader is off; devsup reloads, by its rules[/dim]"]
+            case events.ListenerClosed(url=url):
+                return [f"[dim]{url} is no longer served: closed[/dim]"]
+            case events.Status(phase=phase, pid=pid, active=active):
+                names = ", ".join(f"{_plain(each.name)} {each.age:.1f} s" for each in active) or "nothing"
+                return [f"{phase}, pid {pid}; active: {names}"]
+            case events.Stopping():
+                return ["[dim]stopping[/dim]"]
+            case events.Trouble(text=text):
+                return [f"[dim]trouble: {_plain(text)}[/dim]"]
+            case events.Stopped(left=left) if left:
+                return [f"[dim]ended {len(left)} leftover process{'es' if len(left) > 1 else ''}: {', '.join(map(str, left))}[/dim]"]
+            case _:
+                return []
+
+    def _short(self, path: str) -> str:
+        relative = os.path.relpath(path, self._cwd)
+        home = str(Path.home())
+        if not relative.startswith(".."):
+            return relative
+        return "~" + path.removeprefix(home) if path.startswith(home + "/") else path
+
+
+_LOUD = (events.Refused, events.WorkerFailed, events.WorkLost, events.CrashLoop, events.SyntaxBroken, events.Trouble)
+
+
+def _plain(text: str) -> str:
+    """Text that is nobody's markup, and holds no control characters of somebody's file name."""
+    return "".join(char if char.isprintable() else "?" for char in text).replace("[", "\\[")
+
+
+def _exit(ended: events.Exit) -> str:
+    if ended.signal is not None:
+        return _SIGNALS.get(ended.signal, f"signal {ended.signal}")
+    return f"exit code {ended.code}"

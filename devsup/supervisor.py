@@ -1,0 +1,358 @@
+"""One service's loop: a fact comes in, the policy says what follows, and it is carried out."""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+import anyio
+
+from devsup import events
+from devsup.changes import Changes
+from devsup.decide import policy
+from devsup.decide import vocabulary as words
+from devsup.errors import UsageError
+from devsup.system import placeholder, ports, tree
+from devsup.system.worker import worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from anyio.abc import TaskGroup
+
+    from devsup.decide.triggers import Rules
+    from devsup.events import Bus
+    from devsup.system.link import Link, LinkServer
+    from devsup.system.listener import Listeners
+    from devsup.system.terminal import Terminal
+    from devsup.system.worker import WorkerHandle
+
+_REPORTS = (1.0, 4.0, 5.0, 10.0)  # seconds between the reports of a wait; the last repeats
+_FOREIGN_AFTER = 10.0  # seconds without an agent, after which a program is taken for one that has none
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a supervisor needs to know of its service. `environment()` is made anew for each worker."""
+
+    name: str
+    command: list[str]
+    cwd: str
+    environment: Callable[[], Mapping[str, str]]
+    limits: words.Limits
+    rules: Rules
+    settings: Mapping[str, object]  # for the agent: streams, stream_grace
+
+
+@dataclass
+class _Reload:
+    """The times of a reload, monotonic seconds."""
+
+    seen: float
+    files: list[str]
+    drained: float = 0.0
+    stopped: float = 0.0
+
+    def done(self, generation: int, spawned: float, ready: float) -> events.Reloaded:
+        """The event that ends it."""
+        return events.Reloaded(
+            generation=generation,
+            files=self.files,
+            waited=self.drained - self.seen,
+            stopped=self.stopped - self.drained,
+            started=ready - spawned,
+            total=ready - self.seen,
+        )
+
+
+@dataclass
+class Current:
+    """What is known of the current worker besides its process."""
+
+    generation: int
+    spawned: float  # monotonic
+    handle: WorkerHandle | None = None
+    ready: float | None = None  # monotonic
+    listened: bool = False
+    refused: events.Refused | None = None
+    intended: tuple[str, int] | None = None
+
+
+class Supervisor:
+    """Holds a service's state; nobody else changes it. `on_spawn` is told each worker's process group."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        bus: Bus,
+        terminal: Terminal,
+        links: LinkServer,
+        listeners: Listeners,
+        tasks: TaskGroup,
+        on_spawn: Callable[[int], None],
+    ) -> None:
+        self.plan, self.bus, self.terminal, self.listeners = plan, bus, terminal, listeners
+        self.links, self.tasks, self._on_spawn = links, tasks, on_spawn
+        self.changes = Changes(plan.rules, bus, self.put, self._compile)
+        self.current = Current(0, 0.0)
+        self._send, self._inbox = anyio.create_memory_object_stream[words.Fact](float("inf"))
+        self._answering: anyio.CancelScope | None = None
+        self._reload: _Reload | None = None
+        self._failure = ""
+        self._left: list[int] = []
+        self._phase: words.Phase = words.Over(0)
+
+    def put(self, fact: words.Fact) -> None:
+        """Anyone may say what happened."""
+        self._send.send_nowait(fact)
+
+    def group(self) -> int | None:
+        """The process group of the current worker."""
+        return self.current.handle.pid if self.current.handle is not None else None
+
+    async def run(self) -> int:
+        """Run the service to its end; returns devsup's exit code."""
+        state, commands = policy.begin(self.plan.limits)
+        self._phase = state.phase
+        await self._carry_out(commands)
+        while not isinstance(state.phase, words.Over):
+            fact = await self._inbox.receive()
+            before = state.phase
+            state, commands = policy.step(state, fact)
+            self._phase = state.phase
+            if before != state.phase:
+                self._entered(before, state.phase)
+            await self._carry_out(commands)
+        await self._answer(on=False)
+        self.bus.publish(events.Stopped(code=state.phase.code, left=self._left))
+        return state.phase.code
+
+    # -- what the policy asks for -----------------------------------------------------------------------------------
+
+    async def _carry_out(self, commands: words.Commands) -> None:
+        for command in commands:
+            await self._do(command)
+
+    async def _do(self, command: words.Command) -> None:
+        handle = self.current.handle
+        match command:
+            case words.Spawn(generation):
+                self.current = Current(generation, time.monotonic())
+                self.changes.spawned(time.time())
+                self.tasks.start_soon(self._live, self.current)
+            case words.SetTimer():
+                self.tasks.start_soon(self._fire, command)
+            case words.Tell(event):
+                self.bus.publish(event)
+            case words.Answer(on):
+                await self._answer(on=on)
+            case words.AskDrain(generation, number) if handle is not None:
+                await self._ask(handle, "drain", words.Cleared(generation, number))
+            case words.CloseGate(generation, number) if handle is not None:
+                await self._ask(handle, "close_gate", words.Drained(generation, number))
+            case words.OpenGate() if handle is not None:
+                await handle.tell("open_gate")
+            case words.Stop(_, cut) if handle is not None:
+                await handle.stop(cut=cut)
+            case words.Kill() if handle is not None:
+                await anyio.to_thread.run_sync(handle.kill)
+            case words.AskDrain() | words.CloseGate() | words.OpenGate() | words.Stop() | words.Kill():
+                return  # it could not even be started
+            case _:
+                assert_never(command)
+
+    async def _ask(self, handle: WorkerHandle, op: str, then: words.Cleared | words.Drained) -> None:
+        """Every process that serves is asked; the fact is true when all have said so."""
+        if not handle.serving():
+            self.put(then)
+            return
+        for link in handle.serving():
+            link.awaits = (op, then)
+            await link.send(op, seq=then.round)
+
+    def said(self, op: str, link: Link, seq: int) -> None:
+        """An agent is done with a command."""
+        if link.awaits is None or link.awaits[0] != op or link.awaits[1].round != seq:
+            return
+        fact, link.awaits = link.awaits[1], None
+        handle = self.current.handle
+        if handle is not None and not any(each.awaits for each in handle.serving()):
+            self.put(fact)
+
+    async def _fire(self, timer: words.SetTimer) -> None:
+        await anyio.sleep(timer.seconds)
+        self.put(words.TimerFired(timer.name, timer.generation, timer.round))
+
+    async def _answer(self, *, on: bool) -> None:
+        if self._answering is not None:
+            self._answering.cancel()
+            self._answering = None
+        if not on:
+            return
+        if not self.listeners.kept and self.current.intended is not None and self.current.ready is None:
+            self.listeners.open(*self.current.intended)
+        if self.listeners.kept:
+            self._answering = anyio.CancelScope()
+            self.bus.publish(events.PlaceholderShown(urls=self.listeners.urls(), reason=self._failure.partition("\n")[0]))
+            self.tasks.start_soon(self._run_placeholder, self._answering)
+
+    async def _run_placeholder(self, scope: anyio.CancelScope) -> None:
+        with scope:
+            await placeholder.answer([kept.sock for kept in self.listeners.kept.values()], lambda: self._failure)
+
+    # -- a worker's life --------------------------------------------------------------------------------------------
+
+    async def _live(self, current: Current) -> None:
+        generation, token = current.generation, self.links.environment(current.generation)
+        ended: events.Exit | None = None
+        try:
+            async with worker(
+                self.plan.command,
+                generation=generation,
+                token=token["DEVSUP_TOKEN"],
+                cwd=self.plan.cwd,
+                env={**self.plan.environment(), **token},
+                terminal=self.terminal,
+            ) as handle:
+                current.handle = handle
+                self._on_spawn(handle.pid)
+                self.bus.publish(events.WorkerSpawned(generation=generation, pid=handle.pid))
+                async with anyio.create_task_group() as watch:
+                    watch.start_soon(self._watch_for_foreign, current)
+                    ended = await handle.wait()
+                    watch.cancel_scope.cancel()
+                orderly = ended.code == 0 and not tree.signal_group(handle.pid, 0)
+                if not orderly:
+                    await self.terminal.finished(handle.streams)
+                    self._left += await tree.end_leftovers(handle.pid, token["DEVSUP_TOKEN"])
+                self._ended(current, handle, ended)
+        except UsageError as exc:
+            current.refused = events.Refused(problem=exc.problem, remedy=exc.remedy, code=exc.exit_code)
+            self.bus.publish(current.refused)
+            self.put(words.WorkerExited(generation, events.Exit(code=exc.exit_code), time.monotonic(), refused=exc.exit_code))
+
+    def _ended(self, current: Current, handle: WorkerHandle, ended: events.Exit) -> None:
+        """The main process is gone: tell it, and let the policy go on."""
+        now, expected = time.monotonic(), isinstance(self._phase, words.Stopping)
+        served = None if current.ready is None else now - current.ready
+        self.listeners.listen_again()
+        self.terminal.prompting = False
+        self.bus.publish(
+            events.WorkerExited(generation=current.generation, pid=handle.pid, exit=ended, served=served, expected=expected)
+        )
+        failed = served is None and not expected and (ended.code != 0 or current.listened)
+        if current.refused is not None and failed:
+            self.bus.publish(current.refused)
+        elif failed:
+            self.changes.failed()
+            self.bus.publish(events.WorkerFailed(generation=current.generation, exit=ended, tail=handle.streams.tail()))
+        if not expected:
+            self._failure = f"The worker (generation {current.generation}) ended: {describe(ended)}.\n\n{handle.streams.tail()}"
+        refused = current.refused.code if current.refused is not None else None
+        self.put(words.WorkerExited(current.generation, ended, now, current.listened, refused))
+
+    async def _watch_for_foreign(self, current: Current) -> None:
+        """A program without an agent never says that it serves: it is ready once it listens, or has run for a while."""
+        group, deadline = current.handle.pid if current.handle else 0, time.monotonic() + _FOREIGN_AFTER
+        while current.handle is not None and current.ready is None:
+            await anyio.sleep(1.0)
+            if current.handle.links:
+                return
+            urls = await anyio.to_thread.run_sync(ports.listening, group)
+            if urls or time.monotonic() > deadline:
+                self.ready(current, "foreign", "", urls, [])
+
+    def ready(self, current: Current, server: str, python: str, urls: list[str], routes: list[str]) -> None:  # noqa: PLR0913
+        """The current worker serves."""
+        if current.ready is not None or current.handle is None:
+            return
+        current.ready = now = time.monotonic()
+        for address in self.listeners.close_unserved(current.generation) if server != "foreign" else []:
+            self.bus.publish(events.ListenerClosed(url=address.url))
+        self.bus.publish(
+            events.WorkerReady(
+                generation=current.generation,
+                pid=current.handle.pid,
+                server=server,
+                python=python,
+                urls=urls or self.listeners.urls(),
+                routes=routes,
+                seconds=now - current.spawned,
+            )
+        )
+        if self._reload is not None:
+            self.bus.publish(self._reload.done(current.generation, current.spawned, now))
+            self._reload = None
+        self.put(words.WorkerReady(current.generation))
+
+    # -- the reload's story -----------------------------------------------------------------------------------------
+
+    def _entered(self, before: words.Phase, phase: words.Phase) -> None:
+        """Keep the times of a reload, and tell what it waits for."""
+        now = time.monotonic()
+        match phase:
+            case words.Waiting(generation, round=1, closed=False):
+                self._begin_reload(generation, now)
+                self.tasks.start_soon(self._report_wait, generation)
+            case words.Stopping(generation, then="start"):
+                reload = self._reload or self._begin_reload(generation, now)
+                reload.drained = now
+            case words.Stopping(then="end"):
+                self.bus.publish(events.Stopping(reason="asked to"))
+            case words.Starting(generation) if self._reload is not None or not isinstance(before, words.Resting):
+                reload = self._reload or self._begin_reload(generation - 1, now)
+                reload.drained = reload.drained or now
+                reload.stopped = now
+            case words.Serving() if isinstance(before, words.Waiting):
+                self._reload = None
+            case _:
+                pass
+
+    def _begin_reload(self, generation: int, now: float) -> _Reload:
+        files = sorted(self.changes.dirty)
+        self._reload = _Reload(now, files)
+        self.bus.publish(events.ReloadStarted(generation=generation, files=files))
+        return self._reload
+
+    async def _report_wait(self, generation: int) -> None:
+        """Say at once what a reload waits for, and again as time passes."""
+        since, number = time.monotonic(), 0
+        while isinstance(self._phase, words.Waiting) and self._phase.generation == generation:
+            active = await self.active()
+            if active and isinstance(self._phase, words.Waiting):
+                waited, held = time.monotonic() - since, self._phase.closed
+                self.bus.publish(events.ReloadWaiting(generation=generation, active=active, seconds=waited, held=held))
+            await anyio.sleep(_REPORTS[min(number, len(_REPORTS) - 1)])
+            number += 1
+
+    async def active(self) -> list[events.Active]:
+        """What is active in the current worker, as its agents tell."""
+        handle = self.current.handle
+        answers = [await link.ask("status") for link in handle.serving()] if handle is not None else []
+        return [events.Active(**item) for answer in answers if answer is not None for item in answer["items"]]
+
+    async def tell_status(self) -> None:
+        """What is active now, as an event: the answer to the key `s`."""
+        handle = self.current.handle
+        generation, pid = self.current.generation, handle.pid if handle is not None else None
+        phase = type(self._phase).__name__.lower()
+        self.bus.publish(events.Status(generation=generation, pid=pid, phase=phase, active=await self.active()))
+
+    async def _compile(self, paths: list[str]) -> list[events.BrokenFile]:
+        """What the worker's own interpreter thinks of changed files; without an agent nothing is checked."""
+        handle = self.current.handle
+        link = next(iter(handle.serving()), None) if handle is not None and paths else None
+        answer = await link.ask("compile", paths=paths) if link is not None else None
+        return [events.BrokenFile(**error) for error in answer["errors"]] if answer is not None else []
+
+
+def describe(ended: events.Exit) -> str:
+    """'exit code 3' or 'SIGKILL'."""
+    if ended.signal is None:
+        return f"exit code {ended.code}"
+    with suppress(ValueError):
+        return signal.Signals(ended.signal).name
+    return f"signal {ended.signal}"

@@ -1,0 +1,148 @@
+"""The link's end in the supervisor: a Unix socket that agents connect to, one link per process that serves.
+
+Theory of operation. An agent says `hello` with its token, `<run>-<generation>`; whoever has none is hung up on. After that both
+sides send messages when they have something to say; a question carries an `id`, and its answer a `reply` (or the name of the
+answer) with the same one. Descriptors travel as SCM_RIGHTS with the first byte of the message that names their number in
+`fds`. The end of a link is a hint and no more: only waitpid says that a worker is dead.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.abc import SocketAttribute
+
+from devsup.guest.devsup_agent.wire import MAX_FDS, Decoder, encode
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from anyio.abc import TaskGroup, UNIXSocketStream
+
+Message = dict[str, Any]
+_ANSWER_LIMIT = 2.0  # seconds for an agent's thread to answer a question
+_HELLO_LIMIT = 5.0
+
+
+class Link:
+    """One process of a worker, as the supervisor talks to it."""
+
+    def __init__(self, stream: UNIXSocketStream, hello: Message) -> None:
+        self._stream = stream
+        self._lock = anyio.Lock()
+        self._answers: dict[int, tuple[anyio.Event, list[Message]]] = {}
+        self._next_id = 0
+        self.generation = int(str(hello["token"]).rpartition("-")[2])
+        self.pid = int(hello["pid"])
+        self.python = str(hello["python"])
+        self.serves = False
+        self.awaits: tuple[str, Any] | None = None  # the command it was given, and the fact that follows
+
+    async def send(self, op: str, fds: Sequence[int] = (), **fields: object) -> None:
+        """Send one message; a link that is gone swallows it (the worker's exit will tell)."""
+        data = encode({"op": op, "fds": len(fds), **fields})
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            async with self._lock:
+                if fds:
+                    await self._stream.send_fds(data, list(fds))
+                else:
+                    await self._stream.send(data)
+
+    async def ask(self, op: str, **fields: object) -> Message | None:
+        """Send a question and wait for its answer; None when there is none in time."""
+        self._next_id += 1
+        key, arrived, answer = self._next_id, anyio.Event(), list[Message]()
+        self._answers[key] = (arrived, answer)
+        try:
+            await self.send(op, id=key, **fields)
+            with anyio.move_on_after(_ANSWER_LIMIT):
+                await arrived.wait()
+        finally:
+            del self._answers[key]
+        return answer[0] if answer else None
+
+    def answered(self, message: Message) -> bool:
+        """Whether `message` is the answer to a question that waits."""
+        waiting = self._answers.get(message.get("id", 0)) if message["op"] in {"active", "compiled"} else None
+        if waiting is not None:
+            waiting[1].append(message)
+            waiting[0].set()
+        return waiting is not None
+
+
+class LinkServer:
+    """Where agents connect to. `on_hello(link)` and `on_end(link)` frame the messages `on_message(link, message, fds)`."""
+
+    def __init__(self, run: str, path: str, tasks: TaskGroup) -> None:
+        self.run = run
+        self.path = path
+        self.on_hello: Callable[[Link], Any] = lambda _: None
+        self.on_end: Callable[[Link], Any] = lambda _: None
+        self.on_message: Callable[[Link, Message, list[int]], Any] = lambda _link, _message, _fds: None
+        self._tasks = tasks
+
+    def environment(self, generation: int) -> dict[str, str]:
+        """The two variables by which a worker's processes find us."""
+        return {"DEVSUP_LINK": self.path, "DEVSUP_TOKEN": f"{self.run}-{generation}"}
+
+    async def handle(self, stream: UNIXSocketStream) -> None:
+        """One connection, from hello to its end."""
+        link: Link | None = None
+        decoder, fds = Decoder(), list[int]()
+        async with stream:
+            try:
+                with anyio.CancelScope() as scope:
+                    scope.deadline = anyio.current_time() + _HELLO_LIMIT
+                    while True:
+                        data, arrived = await stream.receive_fds(65536, MAX_FDS)
+                        fds.extend(arrived)
+                        for message in decoder.feed(data):
+                            if link is None:
+                                if not str(message.get("token", "")).startswith(f"{self.run}-"):
+                                    return
+                                scope.deadline = float("inf")
+                                link = Link(stream, message)
+                                self.on_hello(link)
+                                continue
+                            mine = fds[: message.get("fds", 0)]
+                            del fds[: len(mine)]
+                            if not link.answered(message):
+                                self.on_message(link, message, mine)
+            except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                pass
+            finally:
+                for fd in fds:
+                    os.close(fd)
+                if link is not None:
+                    self.on_end(link)
+
+
+@asynccontextmanager
+async def link_server(run: str, tasks: TaskGroup) -> AsyncIterator[LinkServer]:
+    """Listen for agents, in a folder and on a socket that only this user may enter, until the block ends."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    folder = tempfile.mkdtemp(prefix="devsup-", dir=base if base and os.access(base, os.W_OK) else None)
+    path = str(Path(folder, "link"))
+    try:
+        listener = await anyio.create_unix_listener(path, mode=0o600)
+        async with listener:
+            listener.extra(SocketAttribute.raw_socket).listen(512)
+            server = LinkServer(run, path, tasks)
+            tasks.start_soon(listener.serve, server.handle)
+            yield server
+    finally:
+        with suppress(OSError):
+            Path(path).unlink(missing_ok=True)
+            Path(folder).rmdir()
+
+
+def adopt(fd: int, family: int) -> socket.socket:
+    """The listening socket behind a descriptor that came over a link."""
+    os.set_inheritable(fd, False)
+    return socket.socket(family, socket.SOCK_STREAM, fileno=fd)

@@ -1,0 +1,127 @@
+"""The listeners that the supervisor keeps: one per address, handed to each generation, closed when devsup exits."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Address(NamedTuple):
+    """A TCP address as the kernel names it."""
+
+    family: int
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Where a browser finds it."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - shown, not bound
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+@dataclass
+class Kept:
+    """A listener, and the generation that serves it (0: none yet)."""
+
+    sock: socket.socket
+    backlog: int
+    generation: int
+
+
+@dataclass
+class Listeners:
+    """All kept listeners of one service, and the addresses that are claimed so that no stranger takes them."""
+
+    kept: dict[Address, Kept] = field(default_factory=dict)
+    _claimed: dict[Address, socket.socket] = field(default_factory=dict)
+
+    def keep(self, sock: socket.socket, backlog: int, generation: int) -> Address:
+        """Hold a listener that a worker opened."""
+        host, port = sock.getsockname()[:2]
+        address = Address(int(sock.family), host, port)
+        known = self.kept.pop(address, None)
+        if known is not None:
+            known.sock.close()
+        sock.setblocking(False)
+        self.kept[address] = Kept(sock, backlog, generation)
+        self._claim_other_family(address)
+        return address
+
+    def adopt(self, address: Address, generation: int) -> Kept | None:
+        """The listener for a worker that binds `address`, or None: then the address is free for it as far as we go."""
+        claimed = self._claimed.pop(address, None)
+        if claimed is not None:
+            claimed.close()
+        kept = self.kept.get(address)
+        if kept is not None:
+            kept.generation = generation
+        return kept
+
+    def open(self, host: str, port: int) -> Address | None:
+        """Listen on an address that a worker was about to serve when it failed; None where that cannot be."""
+        with suppress(OSError):
+            family, _, _, _, name = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind(name)
+                sock.listen(128)
+            except OSError:
+                sock.close()
+                raise
+            return self.keep(sock, 128, 0)
+        return None
+
+    def close_unserved(self, generation: int) -> list[Address]:
+        """Close what the new generation has not adopted (its port changed): its clients would hang for ever."""
+        unserved = [address for address, kept in self.kept.items() if kept.generation not in (0, generation)]
+        unserved += [address for address, kept in self.kept.items() if kept.generation == 0 and len(self.kept) > 1]
+        for address in unserved:
+            self.kept.pop(address).sock.close()
+            for claim in [claim for claim in self._claimed if claim.port == address.port]:
+                self._claimed.pop(claim).close()
+        return unserved
+
+    def listen_again(self) -> None:
+        """After a worker's exit: undo whatever it did to the shared backlog."""
+        for kept in self.kept.values():
+            with suppress(OSError):
+                kept.sock.listen(kept.backlog)
+
+    def urls(self) -> list[str]:
+        """One URL per listener, IPv4 first."""
+        return [address.url for address in sorted(self.kept)]
+
+    def close(self) -> None:
+        """Let every address go."""
+        for kept in self.kept.values():
+            kept.sock.close()
+        for sock in self._claimed.values():
+            sock.close()
+        self.kept.clear()
+        self._claimed.clear()
+
+    def _claim_other_family(self, address: Address) -> None:
+        """`localhost` has two addresses: bind the one that is not served, without listening, so that clients are refused there."""
+        other = {
+            "127.0.0.1": Address(int(socket.AF_INET6), "::1", address.port),
+            "::1": Address(int(socket.AF_INET), "127.0.0.1", address.port),
+        }.get(address.host)
+        if other is None or other in self.kept or other in self._claimed:
+            return
+        try:
+            sock = socket.socket(other.family, socket.SOCK_STREAM)
+        except OSError:
+            return  # no IPv6 here
+        try:
+            sock.bind((other.host, other.port))
+        except OSError as exc:
+            sock.close()
+            if exc.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
+                raise
+        else:
+            self._claimed[other] = sock

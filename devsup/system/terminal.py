@@ -1,0 +1,164 @@
+"""The real terminal and the workers' ones: pseudo-terminals, single keys, sizes, suspend and restore (DESIGN 9)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import signal
+import struct
+import termios
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from devsup.system.output import Channel, Output
+
+Attributes = list[Any]
+
+
+@dataclass
+class Streams:
+    """A worker's standard streams: the child's ends, to be closed once it runs, and ours."""
+
+    stdin: int | None
+    stdout: int
+    stderr: int
+    channels: tuple[Channel, Channel]
+    master: int | None = None  # where keys go
+
+    def started(self) -> None:
+        """The child has its own copies now."""
+        for fd in {self.stdin, self.stdout, self.stderr} - {None}:
+            os.close(fd)  # type: ignore[arg-type]
+
+    def tail(self) -> str:
+        """The end of what it printed, errors last."""
+        return "\n".join([*self.channels[0].tail(), *self.channels[1].tail()])
+
+
+class Terminal:
+    """devsup's terminal, where it has one; piped, workers get pipes and there are no keys."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self.is_tty = os.isatty(0) and os.isatty(1)
+        self.prompting = False
+        self._before: Attributes | None = termios.tcgetattr(0) if self.is_tty else None
+        self._current: Streams | None = None
+
+    @contextmanager
+    def single_keys(self) -> Iterator[None]:
+        """Keys come one by one and are not shown, until the block ends and the terminal is as it was."""
+        try:
+            self._set_keys()
+            yield
+        finally:
+            self._restore()
+
+    def _set_keys(self) -> None:
+        if self._before is not None:
+            attributes = termios.tcgetattr(0)
+            attributes[3] &= ~(termios.ICANON | termios.ECHO)
+            # The shell stops a background job that changes the terminal; such a job has no keys to wait for.
+            if os.tcgetpgrp(0) == os.getpgrp():
+                termios.tcsetattr(0, termios.TCSADRAIN, attributes)
+
+    def _restore(self) -> None:
+        if self._before is not None and os.tcgetpgrp(0) == os.getpgrp():
+            termios.tcsetattr(0, termios.TCSADRAIN, self._before)
+
+    def streams(self) -> Streams:
+        """Fresh streams for a worker that is about to start."""
+        if not self.is_tty:
+            out_read, out_write = os.pipe()
+            err_read, err_write = os.pipe()
+            channels = (self._output.add(out_read, 1, "stdout"), self._output.add(err_read, 2, "stderr"))
+            self._current = Streams(None, out_write, err_write, channels)
+            return self._current
+        main_master, main_slave = self._pair()
+        err_master, err_slave = self._pair()
+        ours = os.dup(main_master)
+        channels = (self._output.add(main_master, 1, "stdout"), self._output.add(err_master, 2 if os.isatty(2) else 1, "stderr"))
+        self._current = Streams(main_slave, main_slave, err_slave, channels, ours)
+        return self._current
+
+    def _pair(self) -> tuple[int, int]:
+        master, slave = pty.openpty()
+        if self._before is not None:
+            attributes = [each[:] if isinstance(each, list) else each for each in self._before]
+            attributes[1] &= ~termios.OPOST  # the real terminal turns newlines into what it needs, once
+            termios.tcsetattr(slave, termios.TCSANOW, attributes)
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, _size(1))
+        return master, slave
+
+    async def read_keys(self, on_key: Callable[[str], None]) -> None:
+        """Keys go to the worker while it reads from its terminal, and to `on_key` otherwise; never returns."""
+        while True:
+            await anyio.wait_readable(0)
+            data = os.read(0, 1024)
+            if not data:
+                return
+            if self._worker_reads() and self._current is not None and self._current.master is not None:
+                with suppress(OSError):
+                    os.write(self._current.master, data)
+            else:
+                for key in data.decode("utf-8", "ignore"):
+                    on_key(key)
+
+    def _worker_reads(self) -> bool:
+        """A prompt is open (the agent says so), or a program has put its terminal into raw mode."""
+        if self._current is None or self._current.master is None:
+            return False
+        with suppress(termios.error):
+            return self.prompting or not termios.tcgetattr(self._current.master)[3] & termios.ICANON
+        return False
+
+    async def finished(self, streams: Streams) -> None:
+        """The worker of these streams is gone: pass on what it printed last."""
+        for channel in streams.channels:
+            self._output.finish(channel)
+        for channel in streams.channels:
+            await anyio.to_thread.run_sync(channel.done.wait, 2.0)
+        if streams.master is not None:
+            os.close(streams.master)
+            streams.master = None
+
+    def resize(self, group: int | None) -> None:
+        """Pass the real terminal's size on."""
+        if self._current is not None and self._current.master is not None:
+            with suppress(OSError):
+                fcntl.ioctl(self._current.master, termios.TIOCSWINSZ, _size(1))
+            if group is not None:
+                with suppress(OSError):
+                    os.killpg(group, signal.SIGWINCH)
+
+    def suspend(self, group: int | None) -> None:
+        """Ctrl-Z: stop the worker and ourselves with the terminal as it was; `fg` goes on here."""
+        self._restore()
+        _signal(group, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._set_keys()
+        _signal(group, signal.SIGCONT)
+
+
+def control(fd: int = 0) -> None:
+    """In the child, after setsid: make its standard input its controlling terminal."""
+    fcntl.ioctl(fd, termios.TIOCSCTTY, 0)
+
+
+def _signal(group: int | None, number: int) -> None:
+    if group is not None:
+        with suppress(OSError):
+            os.killpg(group, number)
+
+
+def _size(fd: int) -> bytes:
+    with suppress(OSError):
+        return fcntl.ioctl(fd, termios.TIOCGWINSZ, struct.pack("HHHH", 0, 0, 0, 0))
+    return struct.pack("HHHH", 24, 80, 0, 0)

@@ -1,0 +1,122 @@
+"""One worker: a process tree whose lifetime is a block.
+
+Theory of operation. `async with worker(…) as handle` is the only way to have a child process, and when the block ends nothing
+of it runs any more. The child leads a session of its own, so that a Ctrl-C on the terminal reaches devsup alone, which then
+stops the worker once: over the link where an agent serves, else with one signal. What the main process leaves behind is found
+by its group and by the token in its environment.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+
+from devsup.errors import UsageError
+from devsup.events import Exit
+from devsup.system import terminal as terminals
+from devsup.system import tree
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from devsup.system.link import Link
+    from devsup.system.terminal import Streams, Terminal
+
+
+@dataclass
+class WorkerHandle:
+    """A running worker, as the supervisor sees it."""
+
+    generation: int
+    token: str
+    process: subprocess.Popen[bytes]
+    streams: Streams
+    links: list[Link] = field(default_factory=list)
+
+    @property
+    def pid(self) -> int:
+        """The main process, which leads the group."""
+        return self.process.pid
+
+    def serving(self) -> list[Link]:
+        """The links of the processes that serve."""
+        return [link for link in self.links if link.serves]
+
+    async def tell(self, op: str, **fields: object) -> None:
+        """Send a command to every process that serves."""
+        for link in self.serving():
+            await link.send(op, **fields)
+
+    async def stop(self, *, cut: bool) -> None:
+        """Ask it to end: over the link, else by one signal (DESIGN 9)."""
+        if self.serving():
+            await self.tell("stop", cut=cut)
+        elif self.links:
+            self._signal_main(signal.SIGTERM)
+        else:
+            tree.signal_group(self.pid, signal.SIGTERM)
+
+    def _signal_main(self, number: int) -> None:
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            return
+
+    def kill(self) -> None:
+        """End the whole tree now."""
+        tree.kill(self.pid, self.token)
+
+    async def wait(self) -> Exit:
+        """How the main process ended."""
+        if hasattr(os, "pidfd_open") and self.process.returncode is None:
+            pidfd = os.pidfd_open(self.pid)
+            try:
+                await anyio.wait_readable(pidfd)
+            finally:
+                os.close(pidfd)
+        else:
+            await anyio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
+        code = self.process.wait()
+        return Exit(code=code) if code >= 0 else Exit(signal=-code)
+
+
+@asynccontextmanager
+async def worker(
+    command: Sequence[str], *, generation: int, token: str, cwd: str, env: Mapping[str, str], terminal: Terminal
+) -> AsyncIterator[WorkerHandle]:
+    """Run `command` until the block ends; then nothing of its tree is left."""
+    streams = terminal.streams()
+    try:
+        # Not anyio's, which cannot make a terminal the child's controlling one.
+        process = subprocess.Popen(
+            command,
+            stdin=streams.stdin,
+            stdout=streams.stdout,
+            stderr=streams.stderr,
+            cwd=cwd,
+            env=env,
+            start_new_session=True,
+            preexec_fn=terminals.control if streams.stdin is not None else None,
+        )
+    except (OSError, subprocess.SubprocessError) as exc:
+        await terminal.finished(streams)
+        problem = f"{command[0]} could not be started: {getattr(exc, 'strerror', None) or exc}."
+        raise UsageError(problem, f'Look at it with "ls -l {command[0]}".') from exc
+    finally:
+        streams.started()
+    handle = WorkerHandle(generation, token, process, streams)
+    try:
+        yield handle
+    finally:
+        with anyio.CancelScope(shield=True):
+            if process.returncode is None:
+                handle.kill()
+                await handle.wait()
+            await tree.end_leftovers(handle.pid, token)
+            await terminal.finished(streams)
