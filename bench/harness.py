@@ -90,6 +90,15 @@ class Server:
     def pid(self) -> int:
         return self.process.pid
 
+    def cpu_seconds(self) -> float:
+        """User and system time of the command and everything below it."""
+        total = 0.0
+        for process in [psutil.Process(self.pid), *descendants(self.pid)]:
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                total += times.user + times.system
+        return total
+
     def output(self) -> str:
         self._log.seek(0)
         return self._log.read().decode(errors="replace")

@@ -11,12 +11,12 @@ from typing import Literal
 
 from bench import harness
 
-Way = Literal["ratio", "difference", "value"]
+Way = Literal["ratio", "paired", "difference", "value"]
 
 
 @dataclass(frozen=True)
 class Result:
-    """Samples of devsup and of its peer, and the one number made of their medians."""
+    """Samples of devsup and of its peer, and one number: of their medians, or the median of each pair's ratio."""
 
     name: str
     unit: str
@@ -32,6 +32,8 @@ class Result:
         ours = statistics.median(self.ours)
         if self.way == "value" or not self.peer:
             return ours
+        if self.way == "paired":
+            return statistics.median(ours / peer for ours, peer in zip(self.ours, self.peer, strict=True))
         peer = statistics.median(self.peer)
         if self.way == "difference":
             return ours - peer
@@ -52,8 +54,8 @@ class Result:
         return ""
 
     def row(self) -> list[str]:
-        sign = {"ratio": "x", "difference": f" {self.unit}", "value": f" {self.unit}"}[self.way]
-        number = f"{self.number:.{2 if self.way == 'ratio' else self.digits}f}{sign}"
+        is_ratio = self.way in {"ratio", "paired"}
+        number = f"{self.number:.2f}x" if is_ratio else f"{self.number:.{self.digits}f} {self.unit}"
         return [self.name, self._median(self.ours), self._median(self.peer), number, self.target, self.verdict]
 
     def record(self) -> dict[str, object]:

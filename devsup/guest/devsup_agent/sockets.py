@@ -8,6 +8,7 @@ once. O_NONBLOCK is set and never cleared; a program that expects a blocking `ac
 and `shutdown`, which would close the listener for all, does nothing.
 """
 
+import contextlib
 import errno
 import os
 import select
@@ -17,7 +18,8 @@ import weakref
 
 _real = {name: getattr(socket.socket, name) for name in ("bind", "listen", "accept", "setblocking", "settimeout", "shutdown")}
 _kept = weakref.WeakKeyDictionary()  # socket -> backlog: listeners that the supervisor holds too
-_bound = weakref.WeakSet()  # bound by this process, not yet seen listening: uvloop listens in C
+_bound = weakref.WeakSet()  # bound by this process, not yet listening
+_known = set()  # (host, port) of all that the supervisor holds
 gate = threading.Event()  # threaded servers accept only while it is set
 gate.set()
 stopping = threading.Event()  # with it, a closed gate lets accept fail instead of wait
@@ -36,20 +38,12 @@ def patch(module):
     module.socket.settimeout = _settimeout
 
 
-def listeners():
-    """The listening sockets of this process that the supervisor holds too."""
-    return list(_kept)
-
-
-def report_remembered():
-    """Hand up what listens by now without our `listen` having been called."""
-    for sock in list(_bound):
-        try:
-            listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        except OSError:
-            continue
-        if listening:
-            _hand_up(sock, 2048)
+def report(listeners):
+    """Hand up listeners that never passed our `listen` (uvloop's, which listen in C); others are known already."""
+    for sock in listeners:
+        if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.getsockname()[:2] not in _known:
+            with contextlib.suppress(OSError):
+                _hand_up(socket.socket(sock.family, sock.type, fileno=os.dup(sock.fileno())), 2048)
 
 
 def _agent():
@@ -93,6 +87,7 @@ def _adopt(sock, address):
     os.dup2(fds[0], sock.fileno(), inheritable=False)
     os.close(fds[0])
     _kept[sock] = answer.get("backlog", 128)
+    _known.add((ip, port))
     return True
 
 
@@ -129,6 +124,7 @@ def _hand_up(sock, backlog):
         host, port = sock.getsockname()[:2]
         os.set_blocking(sock.fileno(), False)
         _kept[sock] = backlog
+        _known.add((host, port))
         agent.send("listening", fds=[sock.fileno()], family=int(sock.family), host=host, port=port, backlog=backlog)
     except Exception:
         return

@@ -120,7 +120,7 @@ def _patch_server(module):
         await startup(self, *args, **kwargs)
         with contextlib.suppress(Exception):
             if self.started and hasattr(self.config, "devsup"):
-                sockets.report_remembered()
+                sockets.report([sock for server in self.servers for sock in server.sockets or ()])
                 self.devsup = Drain(self)
                 agent.serve(self.devsup, "uvicorn", routes(self.config.loaded_app))
 
