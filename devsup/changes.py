@@ -7,10 +7,10 @@ it is `dirty`; when nothing is dirty any more, the user has undone the change an
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
+from msgspec.structs import replace
 
 from devsup import events
 from devsup.decide.triggers import Loaded, Rules, judge
@@ -44,8 +44,7 @@ class Changes:
     async def run(self) -> None:
         """Watch until cancelled."""
         self._watcher.include(self.rules.exact)
-        async for batch in self._watcher.batches():
-            await self._consider(batch or set(self._baseline))
+        await self._watcher.run(self._consider)
 
     def spawned(self, at: float) -> None:
         """A worker starts now (seconds since the epoch): it will load what is on disk."""
@@ -85,7 +84,7 @@ class Changes:
             self._put(Changed())
 
     async def _consider(self, batch: set[str]) -> None:
-        batch = {os.path.realpath(path) for path in batch}
+        batch = {os.path.realpath(path) for path in batch or self._baseline}
         verdicts = {path: judge(path, self.rules, self.loaded) for path in batch}
         candidates = {path for path, verdict in verdicts.items() if verdict == "reload"}
         if not self.loaded.running:

@@ -15,15 +15,14 @@ from devsup.system.listener import Address
 
 if TYPE_CHECKING:
     from devsup.supervisor import Supervisor
-    from devsup.system.link import Link, Message
+    from devsup.system.link import Link, LinkServer, Message
 
 
 class Reception:
     """Takes the messages of all links of one service; what an old generation says is dropped."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, links: LinkServer) -> None:
         self._supervisor = supervisor
-        links = supervisor.links
         links.on_hello, links.on_end, links.on_message = self.hello, self.end, self.message
 
     def hello(self, link: Link) -> None:

@@ -16,35 +16,25 @@ from devsup.decide import policy
 from devsup.decide import vocabulary as words
 from devsup.errors import UsageError
 from devsup.system import placeholder, ports, tree
+from devsup.system.spawn import spawn
 from devsup.system.worker import worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from anyio.abc import TaskGroup
 
-    from devsup.decide.triggers import Rules
     from devsup.events import Bus
+    from devsup.launch import Plan
     from devsup.system.link import Link, LinkServer
+    from devsup.system.meeting import Meeting
+    from devsup.system.spawn import Spawned
     from devsup.system.listener import Listeners
     from devsup.system.terminal import Terminal
     from devsup.system.worker import WorkerHandle
 
 _REPORTS = (1.0, 4.0, 5.0, 10.0)  # seconds between the reports of a wait; the last repeats
 _FOREIGN_AFTER = 10.0  # seconds without an agent, after which a program is taken for one that has none
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that a supervisor needs to know of its service. `environment()` is made anew for each worker."""
-
-    name: str
-    command: list[str]
-    cwd: str
-    environment: Callable[[], Mapping[str, str]]
-    limits: words.Limits
-    rules: Rules
-    settings: Mapping[str, object]  # for the agent: streams, stream_grace
 
 
 @dataclass
@@ -89,13 +79,13 @@ class Supervisor:
         plan: Plan,
         bus: Bus,
         terminal: Terminal,
-        links: LinkServer,
+        meeting: Meeting,
         listeners: Listeners,
         tasks: TaskGroup,
         on_spawn: Callable[[int], None],
     ) -> None:
         self.plan, self.bus, self.terminal, self.listeners = plan, bus, terminal, listeners
-        self.links, self.tasks, self._on_spawn = links, tasks, on_spawn
+        self._meeting, self.tasks, self._on_spawn = meeting, tasks, on_spawn
         self.changes = Changes(plan.rules, bus, self.put, self._compile)
         self.current = Current(0, 0.0)
         self._send, self._inbox = anyio.create_memory_object_stream[words.Fact](float("inf"))
@@ -103,6 +93,7 @@ class Supervisor:
         self._reload: _Reload | None = None
         self._failure = ""
         self._left: list[int] = []
+        self._first: tuple[Spawned, float] | None = None
         self._phase: words.Phase = words.Over(0)
 
     def put(self, fact: words.Fact) -> None:
@@ -113,8 +104,9 @@ class Supervisor:
         """The process group of the current worker."""
         return self.current.handle.pid if self.current.handle is not None else None
 
-    async def run(self) -> int:
-        """Run the service to its end; returns devsup's exit code."""
+    async def run(self, first: Spawned, spawned_at: float) -> int:
+        """Run the service to its end, beginning with a worker that is spawned already; returns devsup's exit code."""
+        self._first = (first, spawned_at)
         state, commands = policy.begin(self.plan.limits)
         self._phase = state.phase
         await self._carry_out(commands)
@@ -140,8 +132,9 @@ class Supervisor:
         handle = self.current.handle
         match command:
             case words.Spawn(generation):
-                self.current = Current(generation, time.monotonic())
-                self.changes.spawned(time.time())
+                passed = time.monotonic() - self._first[1] if self._first is not None else 0.0
+                self.current = Current(generation, time.monotonic() - passed)
+                self.changes.spawned(time.time() - passed)
                 self.tasks.start_soon(self._live, self.current)
             case words.SetTimer():
                 self.tasks.start_soon(self._fire, command)
@@ -206,33 +199,34 @@ class Supervisor:
     # -- a worker's life --------------------------------------------------------------------------------------------
 
     async def _live(self, current: Current) -> None:
-        generation, token = current.generation, self.links.environment(current.generation)
-        ended: events.Exit | None = None
+        """One worker, from its spawn until nothing of it is left."""
+        generation, token = current.generation, self._meeting.token(current.generation)
         try:
-            async with worker(
-                self.plan.command,
-                generation=generation,
-                token=token["DEVSUP_TOKEN"],
-                cwd=self.plan.cwd,
-                env={**self.plan.environment(), **token},
-                terminal=self.terminal,
-            ) as handle:
-                current.handle = handle
-                self._on_spawn(handle.pid)
-                self.bus.publish(events.WorkerSpawned(generation=generation, pid=handle.pid))
-                async with anyio.create_task_group() as watch:
-                    watch.start_soon(self._watch_for_foreign, current)
-                    ended = await handle.wait()
-                    watch.cancel_scope.cancel()
-                orderly = ended.code == 0 and not tree.signal_group(handle.pid, 0)
-                if not orderly:
-                    await self.terminal.finished(handle.streams)
-                    self._left += await tree.end_leftovers(handle.pid, token["DEVSUP_TOKEN"])
-                self._ended(current, handle, ended)
+            spawned = self._spawn(generation)
         except UsageError as exc:
-            current.refused = events.Refused(problem=exc.problem, remedy=exc.remedy, code=exc.exit_code)
-            self.bus.publish(current.refused)
+            self.bus.publish(events.Refused(problem=exc.problem, remedy=exc.remedy, code=exc.exit_code))
             self.put(words.WorkerExited(generation, events.Exit(code=exc.exit_code), time.monotonic(), refused=exc.exit_code))
+            return
+        async with worker(spawned, generation=generation, token=token, terminal=self.terminal) as handle:
+            current.handle = handle
+            self._on_spawn(handle.pid)
+            self.bus.publish(events.WorkerSpawned(generation=generation, pid=handle.pid))
+            async with anyio.create_task_group() as watch:
+                watch.start_soon(self._watch_for_foreign, current)
+                ended = await handle.wait()
+                watch.cancel_scope.cancel()
+            # An orderly end that left nobody in its group lets the next one start while we look for strays.
+            if ended.code != 0 or tree.signal_group(handle.pid, 0):
+                await self.terminal.finished(handle.streams)
+                self._left += await tree.end_leftovers(handle.pid, token)
+            self._ended(current, handle, ended)
+
+    def _spawn(self, generation: int) -> Spawned:
+        if self._first is not None:
+            (spawned, _), self._first = self._first, None
+            return spawned
+        environment = {**self.plan.environment(), **self._meeting.environment(generation)}
+        return spawn(self.plan.command, self.plan.cwd, environment, self.terminal)
 
     def _ended(self, current: Current, handle: WorkerHandle, ended: events.Exit) -> None:
         """The main process is gone: tell it, and let the policy go on."""

@@ -31,12 +31,13 @@ def run(command: tuple[str, ...], cwd: Path | None, service: str | None, level: 
 
     Options of devsup stand before the command; all that follows it belongs to it.
     """
+    import time
+
     import msgspec
 
     from devsup import config as configs
     from devsup.errors import UsageError
-    from devsup.run import Options
-    from devsup.run import run as run_service
+    from devsup.launch import Options, launch
 
     start = cwd or Path.cwd()
     if not start.is_dir():
@@ -58,4 +59,9 @@ def run(command: tuple[str, ...], cwd: Path | None, service: str | None, level: 
         level="verbose" if level == "verbose" else "quiet" if level == "quiet" else "normal",
         log_format=log_format,
     )
-    sys.exit(run_service(options))
+    with launch(options) as launched:
+        spawned_at = time.monotonic()
+        from devsup.run import run as run_service
+
+        code = run_service(launched, spawned_at)
+    sys.exit(code)

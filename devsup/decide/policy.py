@@ -16,8 +16,9 @@ timer that fires is set again.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal, assert_never
+
+from msgspec.structs import replace
 
 from devsup import events
 from devsup.decide import flapping

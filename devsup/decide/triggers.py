@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import fnmatch
 import posixpath
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 Verdict = Literal["reload", "name", "ignore"]
 _SCRATCH = ("*~", ".#*", "*.swp", "*.swx", "*.tmp", "4913", "*.pyc", "___jb_*")
 NEVER = frozenset({".devsup", "__pycache__", ".git", ".hg", ".svn", ".mypy_cache", ".ruff_cache", ".pytest_cache", "node_modules"})
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(msgspec.Struct, frozen=True):
     """What a service watches. Globs are relative to `root` unless absolute; `only` narrows the imported files to folders."""
 
     root: str
@@ -24,8 +24,7 @@ class Rules:
     only: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True):
     """What the worker has imported: its files, and the folders of its packages. None of it while no worker runs."""
 
     files: frozenset[str] = frozenset()

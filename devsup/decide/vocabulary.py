@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from devsup import events
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """The service's settings that decide; times in seconds."""
 
     reload: Literal["drain", "restart", "off"] = "drain"
@@ -23,8 +23,7 @@ class Limits:
 # -- phases: what is true of the service ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Starting:
+class Starting(msgspec.Struct, frozen=True):
     """A worker boots; `stale` when files have changed since, `late` when it takes so long that a change need not wait."""
 
     generation: int
@@ -32,16 +31,14 @@ class Starting:
     late: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Serving:
+class Serving(msgspec.Struct, frozen=True):
     """A worker serves; `stale` when a change waits for a debugger's prompt to end."""
 
     generation: int
     stale: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True):
     """A reload waits for active work, with the gate open or closed."""
 
     generation: int
@@ -49,30 +46,26 @@ class Waiting:
     round: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Stopping:
+class Stopping(msgspec.Struct, frozen=True):
     """A worker was told to stop; then the next one starts, or devsup ends."""
 
     generation: int
     then: Literal["start", "end"]
 
 
-@dataclass(frozen=True, slots=True)
-class Resting:
+class Resting(msgspec.Struct, frozen=True):
     """The worker died; the next one starts after the back-off."""
 
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(msgspec.Struct, frozen=True):
     """No worker can run; a save starts the next one."""
 
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class Over:
+class Over(msgspec.Struct, frozen=True):
     """The end, with devsup's exit code."""
 
     code: int
@@ -82,8 +75,7 @@ class Over:
 Phase = Starting | Serving | Waiting | Stopping | Resting | Broken | Over
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(msgspec.Struct, frozen=True):
     """All that the policy remembers. `crashes` are monotonic times."""
 
     phase: Phase
@@ -95,60 +87,51 @@ class State:
 # -- facts: what happened ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(msgspec.Struct, frozen=True):
     """Files that matter have new content."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unchanged:
+class Unchanged(msgspec.Struct, frozen=True):
     """All files are again what the worker loaded, or do not compile: a reload would bring nothing."""
 
     reason: str = "the files are again what the worker has loaded"
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadAsked:
+class ReloadAsked(msgspec.Struct, frozen=True):
     """The user wants new code now."""
 
 
-@dataclass(frozen=True, slots=True)
-class StopAsked:
+class StopAsked(msgspec.Struct, frozen=True):
     """Ctrl-C, SIGTERM or `q`; a second one kills."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prompted:
+class Prompted(msgspec.Struct, frozen=True):
     """The worker began (or ended) to read from the terminal."""
 
     on: bool
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerReady:
+class WorkerReady(msgspec.Struct, frozen=True):
     """The worker serves."""
 
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class Cleared:
+class Cleared(msgspec.Struct, frozen=True):
     """What was active when the round began has finished."""
 
     generation: int
     round: int
 
 
-@dataclass(frozen=True, slots=True)
-class Drained:
+class Drained(msgspec.Struct, frozen=True):
     """Nothing is active, and nothing new was let in."""
 
     generation: int
     round: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerExited:
+class WorkerExited(msgspec.Struct, frozen=True):
     """The process is gone (waitpid). `listened`: it had a listener; `refused`: an exit code when starting again is no use."""
 
     generation: int
@@ -158,8 +141,7 @@ class WorkerExited:
     refused: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TimerFired:
+class TimerFired(msgspec.Struct, frozen=True):
     """A limit has passed."""
 
     name: Literal["hold", "drain", "gate", "stop", "backoff"]
@@ -173,53 +155,46 @@ Fact = Changed | Unchanged | ReloadAsked | StopAsked | Prompted | WorkerReady | 
 # -- commands: what is to be done -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Spawn:
+class Spawn(msgspec.Struct, frozen=True):
     """Start a worker of this generation."""
 
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class AskDrain:
+class AskDrain(msgspec.Struct, frozen=True):
     """Report `Cleared` once what is active now has finished."""
 
     generation: int
     round: int
 
 
-@dataclass(frozen=True, slots=True)
-class CloseGate:
+class CloseGate(msgspec.Struct, frozen=True):
     """Let nothing new in, and report `Drained`."""
 
     generation: int
     round: int
 
 
-@dataclass(frozen=True, slots=True)
-class OpenGate:
+class OpenGate(msgspec.Struct, frozen=True):
     """Let new work in again."""
 
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(msgspec.Struct, frozen=True):
     """End the worker: after its active work, or cutting it."""
 
     generation: int
     cut: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(msgspec.Struct, frozen=True):
     """End the worker's whole tree now."""
 
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class SetTimer:
+class SetTimer(msgspec.Struct, frozen=True):
     """Report `TimerFired` with the same name, generation and round after `seconds`."""
 
     name: Literal["hold", "drain", "gate", "stop", "backoff"]
@@ -228,15 +203,13 @@ class SetTimer:
     round: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """Let the placeholder answer on the kept listeners, or stop it."""
 
     on: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(msgspec.Struct, frozen=True):
     """Publish an event."""
 
     event: events.Event

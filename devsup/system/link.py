@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio.abc import SocketAttribute
+from anyio.abc import UNIXSocketStream
 
 from devsup.guest.devsup_agent.wire import MAX_FDS, Decoder, encode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
-
-    from anyio.abc import TaskGroup, UNIXSocketStream
+    from collections.abc import Callable, Sequence
 
 Message = dict[str, Any]
 _ANSWER_LIMIT = 2.0  # seconds for an agent's thread to answer a question
@@ -77,21 +73,24 @@ class Link:
 
 
 class LinkServer:
-    """Where agents connect to. `on_hello(link)` and `on_end(link)` frame the messages `on_message(link, message, fds)`."""
+    """Takes agents in. `on_hello(link)` and `on_end(link)` frame the messages `on_message(link, message, fds)`."""
 
-    def __init__(self, run: str, path: str, tasks: TaskGroup) -> None:
-        self.run = run
-        self.path = path
+    def __init__(self, run: str) -> None:
+        self._run = run
         self.on_hello: Callable[[Link], Any] = lambda _: None
         self.on_end: Callable[[Link], Any] = lambda _: None
         self.on_message: Callable[[Link, Message, list[int]], Any] = lambda _link, _message, _fds: None
-        self._tasks = tasks
 
-    def environment(self, generation: int) -> dict[str, str]:
-        """The two variables by which a worker's processes find us."""
-        return {"DEVSUP_LINK": self.path, "DEVSUP_TOKEN": f"{self.run}-{generation}"}
+    async def serve(self, sock: socket.socket) -> None:
+        """Accept agents until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            while True:
+                await anyio.wait_readable(sock)
+                with suppress(BlockingIOError, ConnectionError):
+                    connection, _ = sock.accept()
+                    tasks.start_soon(self._handle, await UNIXSocketStream.from_socket(connection))
 
-    async def handle(self, stream: UNIXSocketStream) -> None:
+    async def _handle(self, stream: UNIXSocketStream) -> None:
         """One connection, from hello to its end."""
         link: Link | None = None
         decoder, fds = Decoder(), list[int]()
@@ -104,7 +103,7 @@ class LinkServer:
                         fds.extend(arrived)
                         for message in decoder.feed(data):
                             if link is None:
-                                if not str(message.get("token", "")).startswith(f"{self.run}-"):
+                                if not str(message.get("token", "")).startswith(f"{self._run}-"):
                                     return
                                 scope.deadline = float("inf")
                                 link = Link(stream, message)
@@ -121,25 +120,6 @@ class LinkServer:
                     os.close(fd)
                 if link is not None:
                     self.on_end(link)
-
-
-@asynccontextmanager
-async def link_server(run: str, tasks: TaskGroup) -> AsyncIterator[LinkServer]:
-    """Listen for agents, in a folder and on a socket that only this user may enter, until the block ends."""
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    folder = tempfile.mkdtemp(prefix="devsup-", dir=base if base and os.access(base, os.W_OK) else None)
-    path = str(Path(folder, "link"))
-    try:
-        listener = await anyio.create_unix_listener(path, mode=0o600)
-        async with listener:
-            listener.extra(SocketAttribute.raw_socket).listen(512)
-            server = LinkServer(run, path, tasks)
-            tasks.start_soon(listener.serve, server.handle)
-            yield server
-    finally:
-        with suppress(OSError):
-            Path(path).unlink(missing_ok=True)
-            Path(folder).rmdir()
 
 
 def adopt(fd: int, family: int) -> socket.socket:

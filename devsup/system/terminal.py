@@ -12,8 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -99,6 +97,8 @@ class Terminal:
 
     async def read_keys(self, on_key: Callable[[str], None]) -> None:
         """Keys go to the worker while it reads from its terminal, and to `on_key` otherwise; never returns."""
+        import anyio  # noqa: PLC0415 - slower to import than the first worker is to spawn
+
         while True:
             await anyio.wait_readable(0)
             data = os.read(0, 1024)
@@ -121,6 +121,8 @@ class Terminal:
 
     async def finished(self, streams: Streams) -> None:
         """The worker of these streams is gone: pass on what it printed last."""
+        import anyio  # noqa: PLC0415 - slower to import than the first worker is to spawn
+
         for channel in streams.channels:
             self._output.finish(channel)
         for channel in streams.channels:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,14 @@ import anyio
 from devsup.errors import DevsupError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
-SETTLE = 20  # ms without a further change, before a save counts as whole
-_LONGEST = 400  # ms that a stream of changes may put a save off
+    from devsup.system.inotify import Inotify
+
+    OnBatch = Callable[[set[str]], Awaitable[None]]
+
+SETTLE = 0.008  # seconds without a further change, before saves count as one
+_LONGEST = 0.4  # seconds that a stream of changes may put a save off
 _MOST_FOLDERS = 4000
 _SKIP = frozenset({"node_modules", "__pycache__", "site-packages"})
 GONE = "gone"
@@ -26,48 +30,103 @@ class Watcher:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._extra: set[str] = set()
-        self._watched: set[str] | None = None  # None: not yet looked
-        self._changed_folders = anyio.Event()
+        self._wanted: set[str] = set()
+        self._more = anyio.Event()
 
     def include(self, paths: Iterable[str]) -> None:
         """Also watch the folders of these files."""
-        folders = {str(Path(path).parent) for path in paths}
-        self._extra |= folders
-        if self._watched is not None and folders - self._watched:
-            self._changed_folders.set()
+        folders = {str(Path(path).parent) for path in paths} - self._wanted
+        if folders:
+            self._wanted |= folders
+            self._more.set()
 
-    async def batches(self) -> AsyncIterator[set[str]]:
-        """Sets of absolute paths that have changed; an empty set after the watch itself was set up anew."""
-        import watchfiles  # noqa: PLC0415 - slower to import than a worker is to spawn
+    async def run(self, on_batch: OnBatch) -> None:
+        """Hand sets of absolute paths that have changed to `on_batch`, until cancelled; an empty set when anything may have."""
+        source = _by_inotify if sys.platform == "linux" else _by_watchfiles
+        self._wanted |= await anyio.to_thread.run_sync(_folders_below, self._root)
+        try:
+            await source(self, on_batch)
+        except OSError as exc:
+            problem = f"The files in {self._root} cannot be watched: {exc}."
+            remedy = 'Raise the limit with "sudo sysctl fs.inotify.max_user_watches=524288", or run with --reload off.'
+            raise DevsupError(problem, remedy) from exc
 
+    async def wait_for_more(self) -> None:
+        """Until `include` has named new folders."""
+        await self._more.wait()
+        self._more = anyio.Event()
+
+    @property
+    def folders(self) -> list[str]:
+        """All that are to be watched."""
+        return sorted(folder for folder in self._wanted if Path(folder).is_dir())
+
+
+async def _by_inotify(watcher: Watcher, on_batch: OnBatch) -> None:
+    from devsup.system.inotify import Inotify  # noqa: PLC0415 - Linux only
+
+    with Inotify() as notify:
+
+        async def follow() -> None:
+            while True:
+                await watcher.wait_for_more()
+                notify.add(watcher.folders)
+
+        async with anyio.create_task_group() as tasks:
+            notify.add(watcher.folders)
+            tasks.start_soon(follow)
+            await on_batch(set())
+            while True:
+                files, lost = await _settled(watcher, notify)
+                if lost or files:
+                    await on_batch(set() if lost else files)
+
+
+async def _settled(watcher: Watcher, notify: Inotify) -> tuple[set[str], bool]:
+    """The next changes, with all that follow closely: (files, whether some were lost)."""
+    files, folders, lost = await notify.changes()
+    with anyio.move_on_after(_LONGEST):
         while True:
-            self._changed_folders = stop = anyio.Event()
-            folders = await anyio.to_thread.run_sync(self._folders)
-            self._watched = set(folders)
-            try:
-                changes = watchfiles.awatch(
-                    *folders, watch_filter=None, debounce=_LONGEST, step=SETTLE, stop_event=stop, recursive=False, ignore_permission_denied=True
-                )
-                yield set()
-                async for batch in changes:
-                    paths = {path for _, path in batch}
-                    yield paths
-                    if any(os.path.isdir(path) and path not in self._watched for path in paths):  # noqa: PTH112 - hot
-                        stop.set()
-            except OSError as exc:
-                problem = f"The files in {self._root} cannot be watched: {exc}."
-                remedy = "Raise the limit with \"sudo sysctl fs.inotify.max_user_watches=524288\", or run with --reload off."
-                raise DevsupError(problem, remedy) from exc
-
-    def _folders(self) -> list[str]:
-        found = {folder for folder in self._extra if Path(folder).is_dir()}
-        for folder, below, _ in os.walk(self._root):
-            found.add(folder)
-            below[:] = [name for name in below if not _is_skipped(folder, name)]
-            if len(found) >= _MOST_FOLDERS:
+            for folder in folders:
+                below = await anyio.to_thread.run_sync(_folders_below, folder)
+                watcher.include(str(Path(each, "_")) for each in below)
+                files |= {entry.path for each in below for entry in os.scandir(each) if entry.is_file()}
+            with anyio.move_on_after(SETTLE) as quiet:
+                more, folders, lost_more = await notify.changes()
+                files, lost = files | more, lost or lost_more
+            if quiet.cancelled_caught:
                 break
-        return sorted(found)
+    return files, lost
+
+
+async def _by_watchfiles(watcher: Watcher, on_batch: OnBatch) -> None:
+    import watchfiles  # noqa: PLC0415 - not on Linux
+
+    while True:
+        stop = anyio.Event()
+
+        async def follow(stop: anyio.Event) -> None:
+            await watcher.wait_for_more()
+            stop.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(follow, stop)
+            await on_batch(set())
+            async for batch in watchfiles.awatch(*watcher.folders, watch_filter=None, step=20, stop_event=stop, recursive=False):
+                paths = {path for _, path in batch}
+                watcher.include(str(Path(path, "_")) for path in paths if Path(path).is_dir())
+                await on_batch(paths)
+            tasks.cancel_scope.cancel()
+
+
+def _folders_below(root: str) -> set[str]:
+    found = set()
+    for folder, below, _ in os.walk(root):
+        found.add(folder)
+        below[:] = [name for name in below if not _is_skipped(folder, name)]
+        if len(found) >= _MOST_FOLDERS:
+            break
+    return found
 
 
 def _is_skipped(folder: str, name: str) -> bool:
@@ -80,6 +139,8 @@ def digests(paths: Iterable[str]) -> dict[str, str]:
 
 
 def _digest(path: str) -> str:
+    import hashlib  # noqa: PLC0415 - a worker is spawned before it is needed
+
     try:
         return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
     except OSError:

@@ -1,7 +1,7 @@
 """One worker: a process tree whose lifetime is a block.
 
 Theory of operation. `async with worker(…) as handle` is the only way to have a child process, and when the block ends nothing
-of it runs any more. The child leads a session of its own, so that a Ctrl-C on the terminal reaches devsup alone, which then
+of it runs any more (the first one is spawned while devsup is still being imported, and taken over here). The child leads a session of its own, so that a Ctrl-C on the terminal reaches devsup alone, which then
 stops the worker once: over the link where an agent serves, else with one signal. What the main process leaves behind is found
 by its group and by the token in its environment.
 """
@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from devsup.errors import UsageError
 from devsup.events import Exit
-from devsup.system import terminal as terminals
 from devsup.system import tree
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator
 
     from devsup.system.link import Link
+    from devsup.system.spawn import Spawned
     from devsup.system.terminal import Streams, Terminal
 
 
@@ -87,36 +86,15 @@ class WorkerHandle:
 
 
 @asynccontextmanager
-async def worker(
-    command: Sequence[str], *, generation: int, token: str, cwd: str, env: Mapping[str, str], terminal: Terminal
-) -> AsyncIterator[WorkerHandle]:
-    """Run `command` until the block ends; then nothing of its tree is left."""
-    streams = terminal.streams()
-    try:
-        # Not anyio's, which cannot make a terminal the child's controlling one.
-        process = subprocess.Popen(
-            command,
-            stdin=streams.stdin,
-            stdout=streams.stdout,
-            stderr=streams.stderr,
-            cwd=cwd,
-            env=env,
-            start_new_session=True,
-            preexec_fn=terminals.control if streams.stdin is not None else None,
-        )
-    except (OSError, subprocess.SubprocessError) as exc:
-        await terminal.finished(streams)
-        problem = f"{command[0]} could not be started: {getattr(exc, 'strerror', None) or exc}."
-        raise UsageError(problem, f'Look at it with "ls -l {command[0]}".') from exc
-    finally:
-        streams.started()
-    handle = WorkerHandle(generation, token, process, streams)
+async def worker(spawned: Spawned, *, generation: int, token: str, terminal: Terminal) -> AsyncIterator[WorkerHandle]:
+    """Own a process that was just spawned; when the block ends nothing of its tree is left."""
+    handle = WorkerHandle(generation, token, spawned.process, spawned.streams)
     try:
         yield handle
     finally:
         with anyio.CancelScope(shield=True):
-            if process.returncode is None:
+            if spawned.process.returncode is None:
                 handle.kill()
                 await handle.wait()
             await tree.end_leftovers(handle.pid, token)
-            await terminal.finished(streams)
+            await terminal.finished(spawned.streams)

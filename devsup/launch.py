@@ -1,0 +1,176 @@
+"""From the command line to the first worker's process: as little as possible is imported before that runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devsup.decide.triggers import Rules
+from devsup.decide.vocabulary import Limits
+from devsup.errors import UsageError
+from devsup.system import interpreter
+from devsup.system.meeting import Meeting
+from devsup.system.output import Output
+from devsup.system.spawn import Spawned, spawn
+from devsup.system.terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from devsup.config import Service
+    from devsup.system.interpreter import Interpreter
+
+GUEST = str(Path(__file__).with_name("guest"))
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `devsup run` was asked for, checked and complete."""
+
+    name: str
+    service: Service
+    command: tuple[str, ...]
+    cwd: Path
+    config: Path | None = None
+    level: Level = "normal"
+    log_format: str = "text"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a supervisor needs to know of its service. `environment()` is made anew for each worker."""
+
+    name: str
+    command: list[str]
+    cwd: str
+    environment: Callable[[], Mapping[str, str]]
+    limits: Limits
+    rules: Rules
+    settings: Mapping[str, object]  # for the agent: streams, stream_grace
+
+
+def make_plan(options: Options, found: Interpreter) -> Plan:
+    """Resolve the command and the rules. Raises UsageError for what cannot be run."""
+    service, cwd = options.service, options.cwd
+    start = interpreter.environment(found, os.environ)
+    env_files = [str(cwd / name) for name in service.env_files]
+    for name in env_files:
+        if not Path(name).is_file():
+            raise UsageError(f"There is no env file {name}.", "Create it, or leave --env-file out.")
+    _check_folders(service.watch, cwd)
+    return Plan(
+        name=options.name,
+        command=resolve(options.command, found, start, cwd),
+        cwd=str(cwd),
+        environment=lambda: child_environment(start, env_files, service.env),
+        limits=Limits(
+            reload=service.reload,
+            drain_timeout=service.drain_timeout,
+            gate_timeout=service.gate_timeout,
+            stop_timeout=service.stop_timeout,
+            hold=service.hold,
+            exit_on_failure=service.exit_on_failure,
+        ),
+        rules=Rules(
+            root=os.path.realpath(cwd),
+            watch=service.watch,
+            ignore=service.ignore,
+            watch_mode=service.watch_mode,
+            exact=frozenset(os.path.realpath(path) for path in [*env_files, cwd / ".env"]),
+        ),
+        settings={"streams": service.streams, "stream_grace": service.stream_grace},
+    )
+
+
+def resolve(command: tuple[str, ...], found: Interpreter, environ: Mapping[str, str], cwd: Path) -> list[str]:
+    """The command as it is run: a target becomes our launcher, a program its path. Raises UsageError."""
+    first, *rest = command
+    program = shutil.which(first, path=environ.get("PATH")) or (str(cwd / first) if os.access(cwd / first, os.X_OK) and "/" in first else None)
+    if program is None and re.fullmatch(r"[\w.]+:[\w.]+(\(\))?", first):
+        return [found.path, "-m", "devsup_agent.target", first, *rest]
+    if program is None and first in {"python", "python3"}:
+        program = found.path
+    if program is None:
+        raise UsageError(f'There is no program "{first}" in {found.bin or "PATH"}.', _remedy(first, found, cwd))
+    script = next((word for word in rest if not word.startswith("-")), "") if Path(program).name.startswith("python") else ""
+    if script.endswith(".py") and rest[0] == script and not (cwd / script).is_file():
+        raise UsageError(f"There is no file {script} in {cwd}.", "Name a file that exists, or its folder with --cwd.")
+    return [program, *rest]
+
+
+def _remedy(first: str, found: Interpreter, cwd: Path) -> str:
+    if (cwd / first).is_file():
+        return f"Run it with Python: devsup run python {first}" if first.endswith(".py") else f"Make it executable: chmod +x {first}"
+    if first in {"uvicorn", "flask", "gunicorn", "hypercorn", "fastapi", "werkzeug"}:
+        return f"Install it: {found.path} -m pip install {first}"
+    return "Check its spelling, or name the app as MODULE:APP."
+
+
+def _check_folders(globs: tuple[str, ...], cwd: Path) -> None:
+    """A --watch that begins with a folder that is not there watches nothing, for ever."""
+    for glob in globs:
+        fixed = []
+        for part in Path(glob).parts:
+            if any(char in part for char in "*?["):
+                break
+            fixed.append(part)
+        folder = cwd.joinpath(*fixed)
+        if fixed and not folder.exists() and not (len(fixed) == len(Path(glob).parts) and folder.parent.is_dir() and folder.suffix):
+            raise UsageError(f"--watch {glob}: there is no folder {folder}.", f"Create it (mkdir -p {folder}), or correct the pattern.")
+
+
+def child_environment(start: Mapping[str, str], env_files: list[str], extra: Mapping[str, str]) -> dict[str, str]:
+    """A worker's environment, made anew each time from devsup's own: an edited env file counts, a removed line too."""
+    env = {key: value for key, value in start.items() if not key.startswith("DEVSUP_")}
+    if env_files:
+        from dotenv import dotenv_values  # noqa: PLC0415
+
+        for path in env_files:
+            env = {**{key: value for key, value in dotenv_values(path).items() if value is not None}, **env}
+    env.update(extra)
+    before = [entry for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry and not entry.endswith("devsup/guest")]
+    env["PYTHONPATH"] = os.pathsep.join([GUEST, *before])
+    env.setdefault("PYTHONUNBUFFERED", "1")
+    return env
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What the rest of devsup takes over."""
+
+    options: Options
+    plan: Plan
+    interpreter: Interpreter
+    meeting: Meeting
+    output: Output
+    terminal: Terminal
+    first: Spawned
+
+
+@contextmanager
+def launch(options: Options) -> Iterator[Launched]:
+    """Spawn the first worker. Raises UsageError where it cannot be; ends it if the block did not."""
+    found = interpreter.find(options.cwd, options.service.python, os.environ)
+    plan = make_plan(options, found)
+    with ExitStack() as stack:
+        output = stack.enter_context(Output(json_line(options.name) if options.log_format == "json" else None))
+        meeting = stack.enter_context(Meeting())
+        terminal = Terminal(output)
+        first = spawn(plan.command, plan.cwd, {**plan.environment(), **meeting.environment(1)}, terminal)
+        stack.callback(first.kill)
+        yield Launched(options, plan, found, meeting, output, terminal, first)
+
+
+def json_line(service: str) -> Callable[[str, str], bytes]:
+    """The form of a worker's line in `--log-format json`."""
+    import msgspec  # noqa: PLC0415 - few ask for it
+
+    def line(stream: str, text: str) -> bytes:
+        return msgspec.json.encode({"service": service, "event": "Line", "stream": stream, "line": text}) + b"\n"
+
+    return line

@@ -1,0 +1,41 @@
+"""Where a worker's agents find the supervisor: a Unix socket in a folder of its own, there before the first worker is."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+
+
+class Meeting:
+    """The bound socket, its path, and the token of this run of devsup. A context: the folder goes with it."""
+
+    def __init__(self) -> None:
+        self.run = os.urandom(8).hex()
+        base = os.environ.get("XDG_RUNTIME_DIR", "")
+        # Not the temporary folder of the environment, which may be too long for a socket's path.
+        self._folder = os.path.join(base if os.access(base, os.W_OK) else "/tmp", f"devsup-{self.run}")  # noqa: PTH118, S108
+        os.mkdir(self._folder, 0o700)  # noqa: PTH102 - pathlib would cost the first worker 4 ms
+        self.path = f"{self._folder}/link"
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.bind(self.path)
+        os.chmod(self.path, 0o600)  # noqa: PTH101
+        self.sock.listen(512)
+        self.sock.setblocking(False)
+
+    def token(self, generation: int) -> str:
+        """What a process of that generation carries in its environment."""
+        return f"{self.run}-{generation}"
+
+    def environment(self, generation: int) -> dict[str, str]:
+        """The two variables by which a worker's processes find us."""
+        return {"DEVSUP_LINK": self.path, "DEVSUP_TOKEN": self.token(generation)}
+
+    def __enter__(self) -> Meeting:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+        with suppress(OSError):
+            os.unlink(self.path)  # noqa: PTH108
+            os.rmdir(self._folder)  # noqa: PTH106
