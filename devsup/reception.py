@@ -60,23 +60,16 @@ class Reception:
             self._supervisor.current.intended = (str(message["host"]), int(message["port"]))
 
     def _on_claim(self, link: Link, message: Message, _fds: list[int]) -> None:
+        """A bind found its address taken: by our own listener, by our own claim, or by a stranger."""
         address = Address(message["family"], message["host"], message["port"])
         kept = self._supervisor.listeners.adopt(address, link.generation)
-        if kept is None:
-            self._soon(link, "reply", id=message["id"])
-        else:
+        if kept is not None:
             self._supervisor.current.listened = True
             self._soon(link, "reply", (kept.sock.fileno(),), id=message["id"], backlog=kept.backlog)
-
-    def _on_listening(self, link: Link, message: Message, fds: list[int]) -> list[int]:
-        sock = adopt(fds.pop(0), message["family"])
-        address = self._supervisor.listeners.keep(sock, message["backlog"], link.generation)
-        self._supervisor.current.listened = True
-        self._supervisor.bus.publish(events.ListenerKept(url=address.url))
-        return fds
-
-    def _on_holder(self, link: Link, message: Message, _fds: list[int]) -> None:
-        self._supervisor.tasks.start_soon(self._name_holder, link, message["id"], int(message["port"]))
+        elif self._supervisor.listeners.release(address):
+            self._soon(link, "reply", id=message["id"], released=True)
+        else:
+            self._supervisor.tasks.start_soon(self._name_holder, link, message["id"], address.port)
 
     async def _name_holder(self, link: Link, key: int, port: int) -> None:
         holder = await anyio.to_thread.run_sync(ports.holder, port)
@@ -85,7 +78,14 @@ class Reception:
         if current.generation == link.generation and current.ready is None and not self._supervisor.listeners.kept:
             remedy = f'Stop it with "kill {holder.pid}", or choose another port.' if holder and holder.pid else "Choose another port."
             current.refused = events.Refused(problem=f"Port {port} is held by {text}.", remedy=remedy, code=1)
-        await link.send("reply", id=key, text=f"held by {text}")
+        await link.send("reply", id=key, holder=text)
+
+    def _on_listening(self, link: Link, message: Message, fds: list[int]) -> list[int]:
+        sock = adopt(fds.pop(0), message["family"])
+        address = self._supervisor.listeners.keep(sock, message["backlog"], link.generation)
+        self._supervisor.current.listened = True
+        self._supervisor.bus.publish(events.ListenerKept(url=address.url))
+        return fds
 
     def _on_ready(self, link: Link, message: Message, _fds: list[int]) -> None:
         link.serves = True

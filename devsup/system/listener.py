@@ -52,14 +52,18 @@ class Listeners:
         return address
 
     def adopt(self, address: Address, generation: int) -> Kept | None:
-        """The listener for a worker that binds `address`, or None: then the address is free for it as far as we go."""
-        claimed = self._claimed.pop(address, None)
-        if claimed is not None:
-            claimed.close()
+        """The listener for a worker that binds `address`, or None."""
         kept = self.kept.get(address)
         if kept is not None:
             kept.generation = generation
         return kept
+
+    def release(self, address: Address) -> bool:
+        """Let go of an address that was only claimed; False when it was not."""
+        claimed = self._claimed.pop(address, None)
+        if claimed is not None:
+            claimed.close()
+        return claimed is not None
 
     def open(self, host: str, port: int) -> Address | None:
         """Listen on an address that a worker was about to serve when it failed; None where that cannot be."""
@@ -78,8 +82,7 @@ class Listeners:
 
     def close_unserved(self, generation: int) -> list[Address]:
         """Close what the new generation has not adopted (its port changed): its clients would hang for ever."""
-        unserved = [address for address, kept in self.kept.items() if kept.generation not in (0, generation)]
-        unserved += [address for address, kept in self.kept.items() if kept.generation == 0 and len(self.kept) > 1]
+        unserved = [address for address, kept in self.kept.items() if kept.generation != generation]
         for address in unserved:
             self.kept.pop(address).sock.close()
             for claim in [claim for claim in self._claimed if claim.port == address.port]:

@@ -67,39 +67,46 @@ def _bind(self, address):
     if not (_is_tcp(self) and isinstance(address, tuple) and address[1]):
         return _real["bind"](self, address)
     try:
-        adopted = _adopt(self, address)
-    except Exception:
-        adopted = False
-    if adopted:
-        return None
-    try:
+        # Only a socket that may share its port could be bound beside the kept listener.
+        if _shares_port(self) and _adopt(self, address, {}):
+            return None
         _real["bind"](self, address)
     except OSError as exc:
-        raise _named(exc, address[1]) from None
+        if exc.errno != errno.EADDRINUSE:
+            raise
+        answer = {}
+        if _adopt(self, address, answer):
+            return None
+        if not answer.get("released"):
+            raise _named(exc, answer) from None
+        _real["bind"](self, address)
     _bound.add(self)
 
 
-def _adopt(sock, address):
-    ip, port = _resolved(sock, address)
-    answer, fds = _agent().ask("claim", family=int(sock.family), host=ip, port=port)
-    if not fds:
+def _shares_port(sock):
+    return hasattr(socket, "SO_REUSEPORT") and bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+
+
+def _adopt(sock, address, answer):
+    """Put the kept listener of `address` over `sock`; False, and why in `answer`, when there is none."""
+    try:
+        ip, port = _resolved(sock, address)
+        reply, fds = _agent().ask("claim", family=int(sock.family), host=ip, port=port)
+        answer.update(reply)
+        if not fds:
+            return False
+        os.dup2(fds[0], sock.fileno(), inheritable=False)
+        os.close(fds[0])
+    except Exception:
         return False
-    os.dup2(fds[0], sock.fileno(), inheritable=False)
-    os.close(fds[0])
     _kept[sock] = answer.get("backlog", 128)
     _known.add((ip, port))
     return True
 
 
-def _named(exc, port):
+def _named(exc, answer):
     """The same error, with who holds the port in it."""
-    if exc.errno != errno.EADDRINUSE:
-        return exc
-    try:
-        holder = _agent().ask("holder", port=port)[0].get("text", "")
-    except Exception:
-        holder = ""
-    return OSError(exc.errno, "%s: %s" % (exc.strerror, holder)) if holder else exc
+    return OSError(exc.errno, "%s: held by %s" % (exc.strerror, answer["holder"])) if answer.get("holder") else exc
 
 
 def _listen(self, *args):
@@ -107,10 +114,7 @@ def _listen(self, *args):
         backlog = max(args[0] if args else min(socket.SOMAXCONN, 128), _kept.get(self, 0))
     except TypeError:
         return _real["listen"](self, *args)
-    try:
-        _real["listen"](self, backlog)
-    except OSError as exc:
-        raise _named(exc, self.getsockname()[1]) from None
+    _real["listen"](self, backlog)
     if self in _bound:
         _hand_up(self, backlog)
 

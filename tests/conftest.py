@@ -1,0 +1,78 @@
+"""What every end-to-end test stands on: a project on disk, devsup in front of a command, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness import Run, free_port, wait_until
+
+
+@pytest.fixture
+def port() -> int:
+    """A free port."""
+    return free_port()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """An empty folder to put an app in."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """What devsup is started with: this interpreter's tools first on PATH, nothing of an outer devsup."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("DEVSUP_")}
+    env.pop("PYTHONPATH", None)
+    env["VIRTUAL_ENV"] = sys.prefix
+    return env
+
+
+@pytest.fixture
+def devsup(project: Path, environment: dict[str, str]) -> Iterator[Callable[..., Run]]:
+    """`devsup("uvicorn", "m:app", options=["--reload", "off"])` starts devsup in the project and returns its Run."""
+    runs: list[Run] = []
+
+    def start(*command: str, options: list[str] | None = None, cwd: Path | None = None, env: dict[str, str] | None = None) -> Run:
+        words = [sys.executable, "-m", "devsup", "run", "--log-format", "json", "--verbose", *(options or []), *command]
+        runs.append(Run(words, cwd or project, {**environment, **(env or {})}))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test: no process of a worker, no thread, no descriptor, no socket folder that was not there before."""
+    if "e2e" not in str(request.node.path):
+        yield
+        return
+    threads, descriptors = set(threading.enumerate()), len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    # Children inherit it: so all that a test has started can be told from what other tests run at the same time.
+    os.environ["DEVSUP_TEST"] = mark = f"{os.getpid()}-{time.monotonic_ns()}"
+    yield
+    wait_until(lambda: not _marked(mark), 5, lambda: f"left behind: {_marked(mark)}")
+    wait_until(lambda: not set(threading.enumerate()) - threads, 5, lambda: f"left threads: {set(threading.enumerate()) - threads}")
+    if descriptors:
+        assert len(os.listdir("/proc/self/fd")) <= descriptors, "left descriptors"
+
+
+def _marked(mark: str) -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir() if Path("/proc/self").exists() else ():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if f"DEVSUP_TEST={mark}".encode() in (entry / "environ").read_bytes():
+                    found.append(f"{entry.name} {(entry / 'cmdline').read_bytes()!r}")
+    return found

@@ -1,0 +1,174 @@
+"""devsup in front of a command, as a test drives it: its events, its output, requests to what it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+Event = dict[str, Any]
+T = TypeVar("T")
+LIMIT = 20.0  # seconds for a fact to come true
+
+
+class Run:
+    """One `devsup run`, its events and its output as they come (`--log-format json`)."""
+
+    def __init__(self, command: list[str], cwd: Path, env: dict[str, str]) -> None:
+        self.events: list[Event] = []
+        self._changed = threading.Condition()
+        self.process = subprocess.Popen(
+            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.stderr = ""
+        self._readers = [threading.Thread(target=self._read), threading.Thread(target=self._read_errors)]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._changed:
+                self.events.append(json.loads(line))
+                self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.stderr += line
+
+    def wait_for(self, name: str, count: int = 1, limit: float = LIMIT, **fields: Any) -> Event:
+        """The `count`-th event of this name with these fields, when it has come."""
+        deadline = time.monotonic() + limit
+        with self._changed:
+            while True:
+                found = self.all(name, **fields)
+                if len(found) >= count:
+                    return found[count - 1]
+                if not self._changed.wait(max(0.0, min(0.2, deadline - time.monotonic()))) and time.monotonic() >= deadline:
+                    raise AssertionError(f"no {name} {fields} within {limit} s\n{self.story()}")
+                if not self._readers[0].is_alive() and len(self.all(name, **fields)) < count:
+                    raise AssertionError(f"devsup ended without {name} {fields}\n{self.story()}")
+
+    def all(self, name: str, **fields: Any) -> list[Event]:
+        """The events of this name with these fields, so far."""
+        return [each for each in list(self.events) if each["event"] == name and all(each.get(key) == fields[key] for key in fields)]
+
+    def ready(self, generation: int = 1, limit: float = LIMIT) -> Event:
+        """When that worker serves."""
+        return self.wait_for("WorkerReady", limit=limit, generation=generation)
+
+    def wait_for_line(self, text: str, limit: float = LIMIT) -> Event:
+        """When the program has printed a line with `text`."""
+        return wait_until(lambda: next((each for each in self.all("Line") if text in each["line"]), None), limit, self.story)
+
+    def lines(self) -> list[str]:
+        """What the program has printed."""
+        return [each["line"] for each in self.all("Line")]
+
+    def story(self) -> str:
+        """All of it, for a failed assertion."""
+        return "\n".join(str(each) for each in list(self.events)) + "\n" + self.stderr
+
+    def stop(self, limit: float = LIMIT) -> int:
+        """Ctrl-C; the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.wait(limit)
+
+    def wait(self, limit: float = LIMIT) -> int:
+        """The exit code, once it has ended and all its output is read."""
+        try:
+            code = self.process.wait(limit)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"devsup does not end\n{self.story()}") from None
+        self._join()
+        return code
+
+    def close(self) -> None:
+        """End it, whatever state it is in."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(8)
+            self.process.kill()
+            self.process.wait()
+        self._join()
+
+    def _join(self) -> None:
+        for reader in self._readers:
+            reader.join(5)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def wait_until(fact: Callable[[], T], limit: float = LIMIT, story: Callable[[], str] = lambda: "") -> T:
+    """The first true value of `fact()`, looked at every few milliseconds."""
+    deadline = time.monotonic() + limit
+    while True:
+        value = fact()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {limit} s\n{story()}")
+        time.sleep(0.005)
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on, on either family."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def fetch(port: int, path: str = "/", *, method: str = "GET", host: str = "127.0.0.1", timeout: float = LIMIT, body: bytes = b"") -> tuple[int, str]:
+    """Status and body of one request on a connection of its own."""
+    with socket.create_connection((host, port), timeout=timeout) as sock:
+        sock.settimeout(timeout)
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        sock.sendall(head.encode() + body)
+        data = b""
+        while piece := sock.recv(65536):
+            data += piece
+    head_bytes, _, rest = data.partition(b"\r\n\r\n")
+    if b"transfer-encoding: chunked" in head_bytes.lower():
+        rest = _unchunked(rest)
+    return int(head_bytes.split()[1]) if head_bytes else 0, rest.decode()
+
+
+def _unchunked(data: bytes) -> bytes:
+    whole = b""
+    while data:
+        size, _, data = data.partition(b"\r\n")
+        length = int(size or b"0", 16)
+        if not length:
+            break
+        whole, data = whole + data[:length], data[length + 2 :]
+    return whole
+
+
+def save(path: Path, text: str) -> None:
+    """Write a file as an editor does: whole, beside it, then renamed over it."""
+    beside = path.with_name(f".{path.name}.saving")
+    beside.write_text(text)
+    beside.replace(path)
+
+
+def tool(name: str) -> str:
+    """A program that the test cannot do without; its absence is a skip that says so."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
