@@ -119,7 +119,9 @@ class Changes:
         return self._baseline.get(path) != digest
 
     async def _announce(self) -> None:
-        broken = await self._compile([path for path in sorted(self.dirty) if path.endswith(".py") and self._seen.get(path) != watch.GONE])
+        broken = await self._compile(
+            [path for path in sorted(self.dirty) if path.endswith(".py") and self._seen.get(path) != watch.GONE]
+        )
         if broken:
             self._bus.publish(events.SyntaxBroken(files=broken, serving=True))
             self._put(Unchanged("a changed file does not compile"))

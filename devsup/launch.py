@@ -90,14 +90,18 @@ def make_plan(options: Options, found: Interpreter) -> Plan:
 def resolve(command: tuple[str, ...], found: Interpreter, environ: Mapping[str, str], cwd: Path) -> list[str]:
     """The command as it is run: a target becomes our launcher, a program its path. Raises UsageError."""
     first, *rest = command
-    program = shutil.which(first, path=environ.get("PATH")) or (str(cwd / first) if os.access(cwd / first, os.X_OK) and "/" in first else None)
+    program = shutil.which(first, path=environ.get("PATH")) or (
+        str(cwd / first) if os.access(cwd / first, os.X_OK) and "/" in first else None
+    )
     if program is None and re.fullmatch(r"[\w.]+:[\w.]+(\(\))?", first):
         return [found.path, "-m", "devsup_agent.target", first, *rest]
     if program is None and first in {"python", "python3"}:
         program = found.path
     if program is None:
         raise UsageError(f'There is no program "{first}" in {found.bin or "PATH"}.', _remedy(first, found, cwd))
-    script = next((word for word in rest if not word.startswith("-")), "") if Path(program).name.startswith("python") else ""
+    script = (
+        next((word for word in rest if not word.startswith("-")), "") if Path(program).name.startswith("python") else ""
+    )
     if script.endswith(".py") and rest[0] == script and not (cwd / script).is_file():
         raise UsageError(f"There is no file {script} in {cwd}.", "Name a file that exists, or its folder with --cwd.")
     return [program, *rest]
@@ -105,7 +109,11 @@ def resolve(command: tuple[str, ...], found: Interpreter, environ: Mapping[str, 
 
 def _remedy(first: str, found: Interpreter, cwd: Path) -> str:
     if (cwd / first).is_file():
-        return f"Run it with Python: devsup run python {first}" if first.endswith(".py") else f"Make it executable: chmod +x {first}"
+        return (
+            f"Run it with Python: devsup run python {first}"
+            if first.endswith(".py")
+            else f"Make it executable: chmod +x {first}"
+        )
     if first in {"uvicorn", "flask", "gunicorn", "hypercorn", "fastapi", "werkzeug"}:
         return f"Install it: {found.path} -m pip install {first}"
     return "Check its spelling, or name the app as MODULE:APP."
@@ -120,8 +128,15 @@ def _check_folders(globs: tuple[str, ...], cwd: Path) -> None:
                 break
             fixed.append(part)
         folder = cwd.joinpath(*fixed)
-        if fixed and not folder.exists() and not (len(fixed) == len(Path(glob).parts) and folder.parent.is_dir() and folder.suffix):
-            raise UsageError(f"--watch {glob}: there is no folder {folder}.", f"Create it (mkdir -p {folder}), or correct the pattern.")
+        if (
+            fixed
+            and not folder.exists()
+            and not (len(fixed) == len(Path(glob).parts) and folder.parent.is_dir() and folder.suffix)
+        ):
+            raise UsageError(
+                f"--watch {glob}: there is no folder {folder}.",
+                f"Create it (mkdir -p {folder}), or correct the pattern.",
+            )
 
 
 def child_environment(start: Mapping[str, str], env_files: list[str], extra: Mapping[str, str]) -> dict[str, str]:
@@ -133,7 +148,9 @@ def child_environment(start: Mapping[str, str], env_files: list[str], extra: Map
         for path in env_files:
             env = {**{key: value for key, value in dotenv_values(path).items() if value is not None}, **env}
     env.update(extra)
-    before = [entry for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry and not entry.endswith("devsup/guest")]
+    before = [
+        entry for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry and not entry.endswith("devsup/guest")
+    ]
     env["PYTHONPATH"] = os.pathsep.join([GUEST, *before])
     env.setdefault("PYTHONUNBUFFERED", "1")
     return env

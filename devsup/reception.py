@@ -76,7 +76,11 @@ class Reception:
         text = ports.describe(holder) if holder is not None else "a process that cannot be seen from here"
         current = self._supervisor.current
         if current.generation == link.generation and current.ready is None and not self._supervisor.listeners.kept:
-            remedy = f'Stop it with "kill {holder.pid}", or choose another port.' if holder and holder.pid else "Choose another port."
+            remedy = (
+                f'Stop it with "kill {holder.pid}", or choose another port.'
+                if holder and holder.pid
+                else "Choose another port."
+            )
             current.refused = events.Refused(problem=f"Port {port} is held by {text}.", remedy=remedy, code=1)
         await link.send("reply", id=key, holder=text)
 
@@ -105,7 +109,9 @@ class Reception:
         self._supervisor.put(words.Prompted(bool(message["on"])))
 
     def _on_lost(self, link: Link, message: Message, _fds: list[int]) -> None:
-        lost = events.WorkLost(generation=link.generation, name=message["name"], age=message["age"], detail=message["detail"])
+        lost = events.WorkLost(
+            generation=link.generation, name=message["name"], age=message["age"], detail=message["detail"]
+        )
         self._supervisor.bus.publish(lost)
 
     def _on_reloader(self, _link: Link, message: Message, _fds: list[int]) -> None:

@@ -123,7 +123,9 @@ def _keeper(token: str) -> Iterator[Callable[[int], None]]:
     def tell(group: int) -> None:
         nonlocal process
         if process is None:
-            process = subprocess.Popen([sys.executable, "-I", "-S", _KEEPER, token], stdin=subprocess.PIPE, start_new_session=True)
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", _KEEPER, token], stdin=subprocess.PIPE, start_new_session=True
+            )
         if process.stdin is not None:
             with suppress(OSError):
                 process.stdin.write(b"%d\n" % group)

@@ -189,7 +189,9 @@ class Supervisor:
             self.listeners.open(*self.current.intended)
         if self.listeners.kept:
             self._answering = anyio.CancelScope()
-            self.bus.publish(events.PlaceholderShown(urls=self.listeners.urls(), reason=self._failure.partition("\n")[0]))
+            self.bus.publish(
+                events.PlaceholderShown(urls=self.listeners.urls(), reason=self._failure.partition("\n")[0])
+            )
             self.tasks.start_soon(self._run_placeholder, self._answering)
 
     async def _run_placeholder(self, scope: anyio.CancelScope) -> None:
@@ -205,7 +207,9 @@ class Supervisor:
             spawned = self._spawn(generation)
         except UsageError as exc:
             self.bus.publish(events.Refused(problem=exc.problem, remedy=exc.remedy, code=exc.exit_code))
-            self.put(words.WorkerExited(generation, events.Exit(code=exc.exit_code), time.monotonic(), refused=exc.exit_code))
+            self.put(
+                words.WorkerExited(generation, events.Exit(code=exc.exit_code), time.monotonic(), refused=exc.exit_code)
+            )
             return
         async with worker(spawned, generation=generation, token=token, terminal=self.terminal) as handle:
             current.handle = handle
@@ -235,7 +239,9 @@ class Supervisor:
         self.listeners.listen_again()
         self.terminal.prompting = False
         self.bus.publish(
-            events.WorkerExited(generation=current.generation, pid=handle.pid, exit=ended, served=served, expected=expected)
+            events.WorkerExited(
+                generation=current.generation, pid=handle.pid, exit=ended, served=served, expected=expected
+            )
         )
         failed = served is None and not expected and (ended.code != 0 or current.listened)
         if current.refused is not None and failed:
@@ -244,7 +250,9 @@ class Supervisor:
             self.changes.failed()
             self.bus.publish(events.WorkerFailed(generation=current.generation, exit=ended, tail=handle.streams.tail()))
         if not expected:
-            self._failure = f"The worker (generation {current.generation}) ended: {describe(ended)}.\n\n{handle.streams.tail()}"
+            self._failure = (
+                f"The worker (generation {current.generation}) ended: {describe(ended)}.\n\n{handle.streams.tail()}"
+            )
         refused = current.refused.code if current.refused is not None else None
         self.put(words.WorkerExited(current.generation, ended, now, current.listened, refused))
 

@@ -42,7 +42,9 @@ def devsup(project: Path, environment: dict[str, str]) -> Iterator[Callable[...,
     """`devsup("uvicorn", "m:app", options=["--reload", "off"])` starts devsup in the project and returns its Run."""
     runs: list[Run] = []
 
-    def start(*command: str, options: list[str] | None = None, cwd: Path | None = None, env: dict[str, str] | None = None) -> Run:
+    def start(
+        *command: str, options: list[str] | None = None, cwd: Path | None = None, env: dict[str, str] | None = None
+    ) -> Run:
         words = [sys.executable, "-m", "devsup", "run", "--log-format", "json", "--verbose", *(options or []), *command]
         runs.append(Run(words, cwd or project, {**environment, **(env or {})}))
         return runs[-1]
@@ -58,12 +60,19 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     if "e2e" not in str(request.node.path):
         yield
         return
-    threads, descriptors = set(threading.enumerate()), len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    threads, descriptors = (
+        set(threading.enumerate()),
+        len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0,
+    )
     # Children inherit it: so all that a test has started can be told from what other tests run at the same time.
     os.environ["DEVSUP_TEST"] = mark = f"{os.getpid()}-{time.monotonic_ns()}"
     yield
     wait_until(lambda: not _marked(mark), 5, lambda: f"left behind: {_marked(mark)}")
-    wait_until(lambda: not set(threading.enumerate()) - threads, 5, lambda: f"left threads: {set(threading.enumerate()) - threads}")
+    wait_until(
+        lambda: not set(threading.enumerate()) - threads,
+        5,
+        lambda: f"left threads: {set(threading.enumerate()) - threads}",
+    )
     if descriptors:
         assert len(os.listdir("/proc/self/fd")) <= descriptors, "left descriptors"
 

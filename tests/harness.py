@@ -28,7 +28,13 @@ class Run:
         self.events: list[Event] = []
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
-            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         self.stderr = ""
         self._readers = [threading.Thread(target=self._read), threading.Thread(target=self._read_errors)]
@@ -57,14 +63,21 @@ class Run:
                 found = self.all(name, **fields)
                 if len(found) >= count:
                     return found[count - 1]
-                if not self._changed.wait(max(0.0, min(0.2, deadline - time.monotonic()))) and time.monotonic() >= deadline:
+                if (
+                    not self._changed.wait(max(0.0, min(0.2, deadline - time.monotonic())))
+                    and time.monotonic() >= deadline
+                ):
                     raise AssertionError(f"no {name} {fields} within {limit} s\n{self.story()}")
                 if not self._readers[0].is_alive() and len(self.all(name, **fields)) < count:
                     raise AssertionError(f"devsup ended without {name} {fields}\n{self.story()}")
 
     def all(self, name: str, **fields: Any) -> list[Event]:
         """The events of this name with these fields, so far."""
-        return [each for each in list(self.events) if each["event"] == name and all(each.get(key) == fields[key] for key in fields)]
+        return [
+            each
+            for each in list(self.events)
+            if each["event"] == name and all(each.get(key) == fields[key] for key in fields)
+        ]
 
     def ready(self, generation: int = 1, limit: float = LIMIT) -> Event:
         """When that worker serves."""
@@ -72,7 +85,9 @@ class Run:
 
     def wait_for_line(self, text: str, limit: float = LIMIT) -> Event:
         """When the program has printed a line with `text`."""
-        return wait_until(lambda: next((each for each in self.all("Line") if text in each["line"]), None), limit, self.story)
+        return wait_until(
+            lambda: next((each for each in self.all("Line") if text in each["line"]), None), limit, self.story
+        )
 
     def lines(self) -> list[str]:
         """What the program has printed."""
@@ -133,7 +148,15 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def fetch(port: int, path: str = "/", *, method: str = "GET", host: str = "127.0.0.1", timeout: float = LIMIT, body: bytes = b"") -> tuple[int, str]:
+def fetch(
+    port: int,
+    path: str = "/",
+    *,
+    method: str = "GET",
+    host: str = "127.0.0.1",
+    timeout: float = LIMIT,
+    body: bytes = b"",
+) -> tuple[int, str]:
     """Status and body of one request on a connection of its own."""
     with socket.create_connection((host, port), timeout=timeout) as sock:
         sock.settimeout(timeout)

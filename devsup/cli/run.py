@@ -14,19 +14,45 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 @click.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
 @click.option("--watch", metavar="GLOB", multiple=True, help="Also reload on changes of these files. Repeatable.")
 @click.option("--ignore", metavar="GLOB", multiple=True, help="Never reload on changes of these files. Repeatable.")
-@click.option("--watch-mode", type=click.Choice(["imported", "all"]), help="Python files that reload: those the app has imported (default), or all.")
-@click.option("--reload", type=click.Choice(["drain", "restart", "off"]), help="How: after the active requests (default), at once, or never.")
-@click.option("--drain-timeout", type=_SECONDS, metavar="SECONDS", help="Longest wait for active requests. Default: 60.")
-@click.option("--env-file", "env_files", metavar="FILE", multiple=True, help="Set its variables, anew at each reload. Repeatable.")
-@click.option("--python", metavar="PYTHON", help="Interpreter or virtual environment. Default: VIRTUAL_ENV, .venv, PATH.")
+@click.option(
+    "--watch-mode",
+    type=click.Choice(["imported", "all"]),
+    help="Python files that reload: those the app has imported (default), or all.",
+)
+@click.option(
+    "--reload",
+    type=click.Choice(["drain", "restart", "off"]),
+    help="How: after the active requests (default), at once, or never.",
+)
+@click.option(
+    "--drain-timeout", type=_SECONDS, metavar="SECONDS", help="Longest wait for active requests. Default: 60."
+)
+@click.option(
+    "--env-file", "env_files", metavar="FILE", multiple=True, help="Set its variables, anew at each reload. Repeatable."
+)
+@click.option(
+    "--python", metavar="PYTHON", help="Interpreter or virtual environment. Default: VIRTUAL_ENV, .venv, PATH."
+)
 @click.option("--cwd", type=click.Path(file_okay=False, path_type=Path), help="Folder to run in.")
 @click.option("--service", metavar="NAME", help="The service in devsup.toml to run, or to take the settings of.")
-@click.option("--exit-on-failure", is_flag=True, default=None, help="End with 1 when the program fails, instead of waiting for a save.")
+@click.option(
+    "--exit-on-failure",
+    is_flag=True,
+    default=None,
+    help="End with 1 when the program fails, instead of waiting for a save.",
+)
 @click.option("--verbose", "-v", "level", flag_value="verbose", help="Say more: routes, every step.")
 @click.option("--quiet", "-q", "level", flag_value="quiet", help="Say only what went wrong.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="json: one object a line, events and output alike.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="json: one object a line, events and output alike.",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def run(command: tuple[str, ...], cwd: Path | None, service: str | None, level: str | None, log_format: str, **given: Any) -> None:  # noqa: ANN401
+def run(
+    command: tuple[str, ...], cwd: Path | None, service: str | None, level: str | None, log_format: str, **given: Any
+) -> None:  # noqa: ANN401
     """Run COMMAND, or the app MODULE:APP, and reload it when its files change.
 
     Options of devsup stand before the command; all that follows it belongs to it.
@@ -43,12 +69,19 @@ def run(command: tuple[str, ...], cwd: Path | None, service: str | None, level: 
     if not start.is_dir():
         raise UsageError(f"There is no folder {start}.", "Name one that exists with --cwd.")
     config = configs.load(start)
-    name, chosen = configs.choose(config, service) if service or not command or len(config.services) == 1 else ("app", configs.Service())
+    name, chosen = (
+        configs.choose(config, service)
+        if service or not command or len(config.services) == 1
+        else ("app", configs.Service())
+    )
     changes = {key: value for key, value in given.items() if value not in (None, ())}
     chosen = msgspec.structs.replace(chosen, **changes)
     words = command or chosen.command
     if not words:
-        raise UsageError("There is nothing to run.", 'Name the command or the app: "devsup run uvicorn main:app" or "devsup run main:app".')
+        raise UsageError(
+            "There is nothing to run.",
+            'Name the command or the app: "devsup run uvicorn main:app" or "devsup run main:app".',
+        )
     base = start if cwd or config.path is None else config.path.parent / chosen.cwd
     options = Options(
         name=name,

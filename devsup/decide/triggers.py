@@ -10,7 +10,9 @@ import msgspec
 
 Verdict = Literal["reload", "name", "ignore"]
 _SCRATCH = ("*~", ".#*", "*.swp", "*.swx", "*.tmp", "4913", "*.pyc", "___jb_*")
-NEVER = frozenset({".devsup", "__pycache__", ".git", ".hg", ".svn", ".mypy_cache", ".ruff_cache", ".pytest_cache", "node_modules"})
+NEVER = frozenset(
+    {".devsup", "__pycache__", ".git", ".hg", ".svn", ".mypy_cache", ".ruff_cache", ".pytest_cache", "node_modules"}
+)
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -59,7 +61,9 @@ def matches(path: str, globs: tuple[str, ...], root: str) -> bool:
     for glob in globs:
         pattern = glob.removeprefix("./").rstrip("/")
         candidates = [path, inside] if "/" in pattern else [*inside.split("/")]
-        folders = [inside[: at] for at, char in enumerate(inside) if char == "/"] + [path[: at] for at, char in enumerate(path) if char == "/"]
+        folders = [inside[:at] for at, char in enumerate(inside) if char == "/"] + [
+            path[:at] for at, char in enumerate(path) if char == "/"
+        ]
         if any(_match(candidate, pattern) for candidate in candidates + ([] if "/" not in pattern else folders)):
             return True
     return False
@@ -67,4 +71,6 @@ def matches(path: str, globs: tuple[str, ...], root: str) -> bool:
 
 def _match(path: str, pattern: str) -> bool:
     """fnmatch in which `**/` may also be nothing, as everybody expects of it."""
-    return fnmatch.fnmatchcase(path, pattern) or ("**/" in pattern and fnmatch.fnmatchcase(path, pattern.replace("**/", "")))
+    return fnmatch.fnmatchcase(path, pattern) or (
+        "**/" in pattern and fnmatch.fnmatchcase(path, pattern.replace("**/", ""))
+    )

@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from devsup.events import Event
 
 Level = Literal["quiet", "normal", "verbose"]
-_SIGNALS = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
+_SIGNALS = {
+    1: "SIGHUP",
+    2: "SIGINT",
+    3: "SIGQUIT",
+    4: "SIGILL",
+    6: "SIGABRT",
+    7: "SIGBUS",
+    8: "SIGFPE",
+    9: "SIGKILL",
+    11: "SIGSEGV",
+    15: "SIGTERM",
+}
 
 
 class Console:
@@ -36,7 +47,12 @@ class Console:
         from rich.text import Text  # noqa: PLC0415
 
         console = RichConsole(
-            force_terminal=self._colour, no_color=not self._colour, width=max(self._width, 40), highlight=False, soft_wrap=True, legacy_windows=False
+            force_terminal=self._colour,
+            no_color=not self._colour,
+            width=max(self._width, 40),
+            highlight=False,
+            soft_wrap=True,
+            legacy_windows=False,
         )
         with console.capture() as capture:
             console.print(Text.assemble(("devsup ", "bold cyan"), Text.from_markup(markup)), soft_wrap=True)
@@ -70,13 +86,21 @@ class Console:
         self._first = False
         started = self._started
         urls = " ".join(f"[link={url}][bold]{url}[/bold][/link]" for url in event.urls) or "no port"
-        server = "its own server (no agent in it: its port is watched, not kept)" if event.server == "foreign" else event.server
+        server = (
+            "its own server (no agent in it: its port is watched, not kept)"
+            if event.server == "foreign"
+            else event.server
+        )
         lines = [f"{urls}  {_plain(server)}, pid {event.pid}, ready in {event.seconds:.2f} s"]
         if started is not None:
             python = f"Python {event.python} " if event.python else ""
-            lines.append(f"[dim]{python}{_plain(self._short(started.interpreter))} ({_plain(started.reason)}) · reload: {started.reload}[/dim]")
+            lines.append(
+                f"[dim]{python}{_plain(self._short(started.interpreter))} ({_plain(started.reason)}) · reload: {started.reload}[/dim]"
+            )
         if event.routes:
-            lines.append(f"[dim]{len(event.routes)} routes{'' if self._level == 'verbose' else ' (--verbose lists them)'}[/dim]")
+            lines.append(
+                f"[dim]{len(event.routes)} routes{'' if self._level == 'verbose' else ' (--verbose lists them)'}[/dim]"
+            )
         if self._level == "verbose":
             lines += [f"[dim]  {_plain(route)}[/dim]" for route in event.routes]
         return lines
@@ -90,15 +114,21 @@ class Console:
         names = ", ".join(f"{_plain(each.name)} {each.age:.1f} s" for each in event.active[:5])
         more = f" and {many - 5} more" if many > 5 else ""
         held = "; new connections are held" if event.held else ""
-        lines = [f"[yellow]waiting for {many} active request{'s' if many > 1 else ''}[/yellow]: {names}{more}{held} [dim](r reloads now)[/dim]"]
+        lines = [
+            f"[yellow]waiting for {many} active request{'s' if many > 1 else ''}[/yellow]: {names}{more}{held} [dim](r reloads now)[/dim]"
+        ]
         for stream in sorted({each.stream for each in event.active if each.stream}):
-            lines.append(f'[dim]  if nobody waits for its end: streams = {{ "{_plain(stream)}" = "endless" }} in devsup.toml[/dim]')
+            lines.append(
+                f'[dim]  if nobody waits for its end: streams = {{ "{_plain(stream)}" = "endless" }} in devsup.toml[/dim]'
+            )
         return lines
 
     def _broken(self, event: events.SyntaxBroken) -> list[str]:
         lines = []
         for file in event.files:
-            lines.append(f"[red]{_plain(file.problem)}[/red] in {_plain(self._short(file.path))}:{file.line}; the old code keeps serving")
+            lines.append(
+                f"[red]{_plain(file.problem)}[/red] in {_plain(self._short(file.path))}:{file.line}; the old code keeps serving"
+            )
             if file.source:
                 lines.append(f"[dim]  {_plain(file.source.strip())}[/dim]")
         return lines
@@ -117,7 +147,9 @@ class Console:
     def _simple(self, event: Event) -> list[str]:
         match event:
             case events.ReloadStarted(files=files):
-                names = ", ".join(_plain(self._short(path)) for path in files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+                names = ", ".join(_plain(self._short(path)) for path in files[:3]) + (
+                    f" and {len(files) - 3} more" if len(files) > 3 else ""
+                )
                 return [f"{names} changed: reload" if files else "reload"]
             case events.ChangeIgnored(path=path, reason=reason):
                 return [f"[dim]{_plain(self._short(path))} changed; {_plain(reason)}: no reload[/dim]"]
@@ -126,7 +158,9 @@ class Console:
             case events.WorkLost(name=name, age=age, detail=detail):
                 return [f"[red]lost[/red]: {_plain(name)} after {age:.1f} s{': ' + _plain(detail) if detail else ''}"]
             case events.RestartScheduled(delay=delay, crashes=crashes):
-                return [f"starting it again in {delay:.2f} s{f' (crash {crashes} within a minute)' if crashes > 1 else ''}"]
+                return [
+                    f"starting it again in {delay:.2f} s{f' (crash {crashes} within a minute)' if crashes > 1 else ''}"
+                ]
             case events.CrashLoop(crashes=crashes):
                 return [f"[red]{crashes} crashes within a minute[/red]: waiting for a save"]
             case events.ReloaderOff(name=name):
@@ -141,7 +175,9 @@ class Console:
             case events.Trouble(text=text):
                 return [f"[dim]trouble: {_plain(text)}[/dim]"]
             case events.Stopped(left=left) if left:
-                return [f"[dim]ended {len(left)} leftover process{'es' if len(left) > 1 else ''}: {', '.join(map(str, left))}[/dim]"]
+                return [
+                    f"[dim]ended {len(left)} leftover process{'es' if len(left) > 1 else ''}: {', '.join(map(str, left))}[/dim]"
+                ]
             case _:
                 return []
 

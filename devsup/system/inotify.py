@@ -43,7 +43,9 @@ class Inotify:
         """Watch these too; a folder that is gone by now is passed over."""
         for folder in folders:
             try:
-                self._folders[self._checked(self._libc.inotify_add_watch(self._fd, os.fsencode(folder), _MASK))] = folder
+                self._folders[self._checked(self._libc.inotify_add_watch(self._fd, os.fsencode(folder), _MASK))] = (
+                    folder
+                )
             except (FileNotFoundError, NotADirectoryError, PermissionError):
                 continue
 

@@ -68,7 +68,9 @@ class Listeners:
     def open(self, host: str, port: int) -> Address | None:
         """Listen on an address that a worker was about to serve when it failed; None where that cannot be."""
         with suppress(OSError):
-            family, _, _, _, name = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+            family, _, _, _, name = socket.getaddrinfo(
+                host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
             sock = socket.socket(family, socket.SOCK_STREAM)
             try:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

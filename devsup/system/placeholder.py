@@ -49,7 +49,9 @@ async def _serve(connection: socket.socket, reason: Callable[[], str]) -> None:
         with anyio.move_on_after(_HEAD_LIMIT):
             head = await _peek_head(connection)
         if _HTTP.match(head):
-            local = connection.getpeername()[0] in {"127.0.0.1", "::1", "::ffff:127.0.0.1"} and _LOCAL_NAMES.search(head)
+            local = connection.getpeername()[0] in {"127.0.0.1", "::1", "::ffff:127.0.0.1"} and _LOCAL_NAMES.search(
+                head
+            )
             await _send(connection, _page(reason() if local else ""))
             connection.shutdown(socket.SHUT_WR)
             with anyio.move_on_after(_LINGER):
@@ -61,7 +63,12 @@ async def _peek_head(connection: socket.socket) -> bytes:
     while True:
         await anyio.wait_readable(connection)
         peeked = connection.recv(65536, socket.MSG_PEEK)
-        if b"\r\n\r\n" in peeked or len(peeked) >= 65536 or not peeked or (len(peeked) > 20 and not re.match(rb"[A-Z]{3,20} ", peeked)):
+        if (
+            b"\r\n\r\n" in peeked
+            or len(peeked) >= 65536
+            or not peeked
+            or (len(peeked) > 20 and not re.match(rb"[A-Z]{3,20} ", peeked))
+        ):
             return peeked
         if len(peeked) == len(head):
             await anyio.sleep(0.01)  # peeked bytes stay readable: there is no event for more of them

@@ -82,7 +82,10 @@ class Terminal:
         main_master, main_slave = self._pair()
         err_master, err_slave = self._pair()
         ours = os.dup(main_master)
-        channels = (self._output.add(main_master, 1, "stdout"), self._output.add(err_master, 2 if os.isatty(2) else 1, "stderr"))
+        channels = (
+            self._output.add(main_master, 1, "stdout"),
+            self._output.add(err_master, 2 if os.isatty(2) else 1, "stderr"),
+        )
         self._current = Streams(main_slave, main_slave, err_slave, channels, ours)
         return self._current
 

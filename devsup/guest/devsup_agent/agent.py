@@ -49,7 +49,13 @@ class Agent:
             raise OSError("no supervisor")
         self._socket = link
         version = "%d.%d.%d" % sys.version_info[:3]
-        self.send("hello", token=os.environ.get("DEVSUP_TOKEN", ""), pid=os.getpid(), python=version, executable=sys.executable or "")
+        self.send(
+            "hello",
+            token=os.environ.get("DEVSUP_TOKEN", ""),
+            pid=os.getpid(),
+            python=version,
+            executable=sys.executable or "",
+        )
         threading.Thread(target=self._read, name="devsup-agent", daemon=True, args=(link,)).start()
 
     def forked(self):

@@ -43,7 +43,14 @@ def compile_errors(paths):
                 compile(file.read(), path, "exec", dont_inherit=True)
         except SyntaxError as exc:
             text = (exc.text or "").rstrip("\n")
-            errors.append({"path": path, "line": exc.lineno or 0, "problem": "%s: %s" % (type(exc).__name__, exc.msg), "source": text})
+            errors.append(
+                {
+                    "path": path,
+                    "line": exc.lineno or 0,
+                    "problem": "%s: %s" % (type(exc).__name__, exc.msg),
+                    "source": text,
+                }
+            )
         except ValueError as exc:
             errors.append({"path": path, "line": 0, "problem": str(exc), "source": ""})
         except OSError:

@@ -24,7 +24,9 @@ _here = threading.local()  # .request: the record that this thread works on
 
 def patch(module):
     """Plant the hooks; `module` is socketserver, werkzeug.serving or flask.cli."""
-    {"socketserver": _patch_socketserver, "werkzeug.serving": _patch_werkzeug, "flask.cli": _patch_flask}[module.__name__](module)
+    {"socketserver": _patch_socketserver, "werkzeug.serving": _patch_werkzeug, "flask.cli": _patch_flask}[
+        module.__name__
+    ](module)
 
 
 class Selector(selectors.PollSelector):
@@ -78,7 +80,13 @@ def _patch_werkzeug(module):
     def run(hostname, port, application, use_reloader=False, *args, **kwargs):
         if use_reloader:
             extra = [str(path) for path in kwargs.get("extra_files") or ()]
-            agent.send("reloader", name="werkzeug", dirs=[], includes=extra, excludes=list(kwargs.get("exclude_patterns") or ()))
+            agent.send(
+                "reloader",
+                name="werkzeug",
+                dirs=[],
+                includes=extra,
+                excludes=list(kwargs.get("exclude_patterns") or ()),
+            )
         return run_simple(hostname, port, application, False, *args, **kwargs)
 
     def serve_forever(self, *args, **kwargs):
@@ -225,6 +233,9 @@ def _routes(app):
     for _ in range(10):
         url_map = getattr(app, "url_map", None)
         if url_map is not None:
-            return [",".join(sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})) + " " + rule.rule for rule in url_map.iter_rules()]
+            return [
+                ",".join(sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})) + " " + rule.rule
+                for rule in url_map.iter_rules()
+            ]
         app = getattr(app, "wsgi_app", None) or getattr(app, "app", None)
     return []

@@ -16,7 +16,9 @@ import socket
 import threading
 import weakref
 
-_real = {name: getattr(socket.socket, name) for name in ("bind", "listen", "accept", "setblocking", "settimeout", "shutdown")}
+_real = {
+    name: getattr(socket.socket, name) for name in ("bind", "listen", "accept", "setblocking", "settimeout", "shutdown")
+}
 _kept = weakref.WeakKeyDictionary()  # socket -> backlog: listeners that the supervisor holds too
 _bound = weakref.WeakSet()  # bound by this process, not yet listening
 _known = set()  # (host, port) of all that the supervisor holds

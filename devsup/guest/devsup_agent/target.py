@@ -38,17 +38,27 @@ def load(target, factory=False):
         near = [name for name in sorted(os.listdir(".")) if name.endswith(".py")][:5]
         _refuse(
             "There is no module %r to import from %s." % (module_name, os.getcwd()),
-            "Run it from the project's folder (devsup run --cwd FOLDER %s)%s." % (target, "; Python files here: " + ", ".join(near) if near else ""),
+            "Run it from the project's folder (devsup run --cwd FOLDER %s)%s."
+            % (target, "; Python files here: " + ", ".join(near) if near else ""),
         )
     found = importlib.import_module(module_name)
     for name in attribute.rstrip("()").split("."):
         if not hasattr(found, name):
-            apps = [key for key, value in vars(found).items() if _looks_like_app(value)] if inspect.ismodule(found) else []
-            hint = "devsup run %s:%s" % (module_name, apps[0]) if apps else "name one that exists: devsup run %s:NAME" % module_name
+            apps = (
+                [key for key, value in vars(found).items() if _looks_like_app(value)] if inspect.ismodule(found) else []
+            )
+            hint = (
+                "devsup run %s:%s" % (module_name, apps[0])
+                if apps
+                else "name one that exists: devsup run %s:NAME" % module_name
+            )
             _refuse("Module %r has no attribute %r." % (module_name, name), hint)
         found = getattr(found, name)
     if not callable(found):
-        _refuse("%s is no app: it is a %s and cannot be called." % (target, type(found).__name__), "Name the ASGI or WSGI app: devsup run %s:NAME" % module_name)
+        _refuse(
+            "%s is no app: it is a %s and cannot be called." % (target, type(found).__name__),
+            "Name the ASGI or WSGI app: devsup run %s:NAME" % module_name,
+        )
     return None if factory else found
 
 
@@ -64,7 +74,12 @@ def _exists(name):
 
 
 def _looks_like_app(value):
-    return callable(value) and (hasattr(value, "routes") or hasattr(value, "wsgi_app")) and not inspect.isclass(value) and not inspect.ismodule(value)
+    return (
+        callable(value)
+        and (hasattr(value, "routes") or hasattr(value, "wsgi_app"))
+        and not inspect.isclass(value)
+        and not inspect.ismodule(value)
+    )
 
 
 def _is_asgi(app):
@@ -76,7 +91,11 @@ def _is_asgi(app):
     if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None)):
         return True
     try:
-        required = [p for p in inspect.signature(app).parameters.values() if p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD]
+        required = [
+            p
+            for p in inspect.signature(app).parameters.values()
+            if p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD
+        ]
     except (TypeError, ValueError):
         return False
     return len(required) in (1, 3)  # ASGI 2: app(scope); ASGI 3 behind a plain callable; WSGI takes two
@@ -91,13 +110,18 @@ def _is_flask(target):
 
 def _need(module, package, target):
     if importlib.util.find_spec(module) is None:
-        _refuse("%s needs %s, which is not installed in %s." % (target, package, sys.executable), "%s -m pip install %s" % (sys.executable, package))
+        _refuse(
+            "%s needs %s, which is not installed in %s." % (target, package, sys.executable),
+            "%s -m pip install %s" % (sys.executable, package),
+        )
 
 
 def _werkzeug(target, rest):
     import argparse
 
-    parser = argparse.ArgumentParser(prog="devsup run " + target, add_help=False, description="werkzeug's server for a WSGI app")
+    parser = argparse.ArgumentParser(
+        prog="devsup run " + target, add_help=False, description="werkzeug's server for a WSGI app"
+    )
     parser.add_argument("--host", "-h", default="127.0.0.1")
     parser.add_argument("--port", "-p", type=int, default=5000)
     options = parser.parse_args(rest)

@@ -120,7 +120,9 @@ class ThreadedDrain:
             self._timer = None
         if left:
             waits = [each.next_change(now) for each in left] + ([0.1] if self._closed else [])
-            self._timer = threading.Timer(max(0.01, min([wait for wait in waits if wait is not None] or [1.0])), self._recheck)
+            self._timer = threading.Timer(
+                max(0.01, min([wait for wait in waits if wait is not None] or [1.0])), self._recheck
+            )
             self._timer.daemon = True
             self._timer.start()
 

@@ -29,7 +29,11 @@ class Drain:
     def active(self):
         """What a reload would wait for now: [{name, age, stream}]."""
         now = time.monotonic()
-        half = [{"name": "a half-sent request", "age": 0.0, "stream": ""} for each in list(self._connections()) if _half_sent(each)]
+        half = [
+            {"name": "a half-sent request", "age": 0.0, "stream": ""}
+            for each in list(self._connections())
+            if _half_sent(each)
+        ]
         return work.items(list(self.tracker.requests | self.tracker.websockets), now) + half
 
     def drain(self, done):
@@ -88,7 +92,9 @@ class Drain:
             elif each in self._connections() and _half_sent(each):
                 left.add(each)
             else:  # it has been sent whole: from now on its request is waited for
-                left.update(request for request in self.tracker.requests if request.cycle is getattr(each, "cycle", None))
+                left.update(
+                    request for request in self.tracker.requests if request.cycle is getattr(each, "cycle", None)
+                )
         self._waited_for = left
         return left
 
@@ -169,10 +175,13 @@ class Drain:
         config, server = self.server.config, self.server
 
         def protocol(_loop=None):
-            return config.http_protocol_class(config=config, server_state=server.server_state, app_state=server.lifespan.state, _loop=_loop)
+            return config.http_protocol_class(
+                config=config, server_state=server.server_state, app_state=server.lifespan.state, _loop=_loop
+            )
 
         server.servers = [
-            await self.loop.create_server(protocol, sock=sock, ssl=config.ssl, backlog=config.backlog) for sock in listeners
+            await self.loop.create_server(protocol, sock=sock, ssl=config.ssl, backlog=config.backlog)
+            for sock in listeners
         ]
 
     # -- the stop ---------------------------------------------------------------------------------------------------
@@ -227,7 +236,11 @@ def _has_work(protocol):
     if not hasattr(protocol, "cycle"):
         return True  # a WebSocket: its record decides
     cycle = protocol.cycle
-    return (cycle is not None and not cycle.response_complete) or bool(getattr(protocol, "pipeline", None)) or _half_sent(protocol)
+    return (
+        (cycle is not None and not cycle.response_complete)
+        or bool(getattr(protocol, "pipeline", None))
+        or _half_sent(protocol)
+    )
 
 
 def _readable(protocols):

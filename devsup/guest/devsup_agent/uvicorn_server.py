@@ -97,7 +97,13 @@ def _patch_config(config_class):
             if self.reload:
                 self.reload = False
                 rules = {name: [str(each) for each in getattr(self, name, None) or []] for name in _RULES}
-                agent.send("reloader", name="uvicorn", dirs=rules["reload_dirs"], includes=rules["reload_includes"], excludes=rules["reload_excludes"])
+                agent.send(
+                    "reloader",
+                    name="uvicorn",
+                    dirs=rules["reload_dirs"],
+                    includes=rules["reload_includes"],
+                    excludes=rules["reload_excludes"],
+                )
             if not self.uds and self.fd is None:
                 agent.send("intends", host=self.host or "", port=self.port)
 
@@ -112,7 +118,12 @@ def _patch_config(config_class):
 
 def _patch_server(module):
     server_class = module.Server
-    startup, shutdown, main_loop, on_tick = server_class.startup, server_class.shutdown, server_class.main_loop, server_class.on_tick
+    startup, shutdown, main_loop, on_tick = (
+        server_class.startup,
+        server_class.shutdown,
+        server_class.main_loop,
+        server_class.on_tick,
+    )
 
     async def started(self, *args, **kwargs):
         with contextlib.suppress(Exception):
@@ -130,7 +141,11 @@ def _patch_server(module):
         await shutdown(self, *args, **kwargs)
 
     async def wait_for_exit(self):
-        if type(self).on_tick is not on_tick or self.config.limit_max_requests is not None or self.config.callback_notify:
+        if (
+            type(self).on_tick is not on_tick
+            or self.config.limit_max_requests is not None
+            or self.config.callback_notify
+        ):
             return await main_loop(self)
         self._devsup_wake = wake = asyncio.Event()
         self._devsup_loop = loop = asyncio.get_running_loop()
@@ -164,7 +179,9 @@ def routes(app):
         seen.add(id(app))
         if hasattr(app, "routes"):
             for route in app.routes or ():
-                methods = ",".join(sorted(getattr(route, "methods", None) or ())) or ("WS" if "WebSocket" in type(route).__name__ else "")
+                methods = ",".join(sorted(getattr(route, "methods", None) or ())) or (
+                    "WS" if "WebSocket" in type(route).__name__ else ""
+                )
                 found.append((methods + " " + str(getattr(route, "path", route))).strip())
             break
         app = getattr(app, "app", None)

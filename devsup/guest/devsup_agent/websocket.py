@@ -114,7 +114,8 @@ class WebSocket:
     def _has_task(self):
         """A task that the handler started for its last message still runs; helpers that only wait are none."""
         return any(
-            started >= self.started and task is not self._receiver and not _only_waits(task) for task, started in self._tasks.items()
+            started >= self.started and task is not self._receiver and not _only_waits(task)
+            for task, started in self._tasks.items()
         )
 
     def adopt(self, task):

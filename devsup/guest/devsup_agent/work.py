@@ -63,7 +63,11 @@ class Request:
 
     def next_change(self, now):
         """Seconds until time alone changes what `busy` says, or None."""
-        return FRESH_STREAM - (now - self.started) if self.is_event_stream() and now - self.started < FRESH_STREAM else None
+        return (
+            FRESH_STREAM - (now - self.started)
+            if self.is_event_stream() and now - self.started < FRESH_STREAM
+            else None
+        )
 
     def busy(self, now):
         """Whether a reload must wait for this."""
@@ -74,7 +78,8 @@ def items(records, now):
     """The records that are busy, as the supervisor reports them: [{name, age, stream}], oldest first."""
     busy = sorted((record for record in records if record.busy(now)), key=lambda record: record.started)
     return [
-        {"name": record.name, "age": now - record.started, "stream": record.path if _unsettled(record) else ""} for record in busy
+        {"name": record.name, "age": now - record.started, "stream": record.path if _unsettled(record) else ""}
+        for record in busy
     ]
 
 
