@@ -162,9 +162,7 @@ def _service(source: _Source, name: str, raw: object) -> Service:
     return Service(**values)
 
 
-def _table(
-    source: _Source, keys: tuple[str, ...], table: object, allowed: Sequence[str] | None = None
-) -> dict[str, Any]:
+def _table(source: _Source, keys: tuple[str, ...], table: object, allowed: Sequence[str] | None = None) -> dict[str, Any]:
     """`table`, once it is sure to be one, with none but the `allowed` keys (None: any)."""
     if not isinstance(table, dict):
         header = _dotted((*source.prefix, "services", keys[1] if len(keys) > 1 else "NAME"))

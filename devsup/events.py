@@ -39,7 +39,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=la
     """Base of all events. In JSON the class name stands under `event`."""
 
 
-class ServiceStarted(Event):
+class ServiceStarted(Event, frozen=True):
     """devsup begins to run a service. `reason` says why this interpreter."""
 
     command: list[str]
@@ -50,14 +50,14 @@ class ServiceStarted(Event):
     config: str | None = None
 
 
-class WorkerSpawned(Event):
+class WorkerSpawned(Event, frozen=True):
     """A process was started for the service's command."""
 
     generation: int
     pid: int
 
 
-class WorkerReady(Event):
+class WorkerReady(Event, frozen=True):
     """The worker serves. `seconds` since it was spawned; `server` is 'foreign' where no agent is in it."""
 
     generation: int
@@ -69,7 +69,7 @@ class WorkerReady(Event):
     seconds: float
 
 
-class WorkerExited(Event):
+class WorkerExited(Event, frozen=True):
     """The worker's process is gone. `served` is how long it had been ready, in seconds; None if it never was."""
 
     generation: int
@@ -79,7 +79,7 @@ class WorkerExited(Event):
     expected: bool
 
 
-class WorkerFailed(Event):
+class WorkerFailed(Event, frozen=True):
     """The worker ended before it was ready; `tail` is the end of what it printed."""
 
     generation: int
@@ -87,59 +87,59 @@ class WorkerFailed(Event):
     tail: str
 
 
-class RestartScheduled(Event):
+class RestartScheduled(Event, frozen=True):
     """The worker died while it served; the next one starts in `delay` seconds."""
 
     delay: float
     crashes: int
 
 
-class CrashLoop(Event):
+class CrashLoop(Event, frozen=True):
     """It died too often: devsup waits for a save."""
 
     crashes: int
 
 
-class ReloaderOff(Event):
+class ReloaderOff(Event, frozen=True):
     """The app's own reloader was switched off; devsup reloads, by its rules."""
 
     name: str
 
 
-class ListenerKept(Event):
+class ListenerKept(Event, frozen=True):
     """devsup holds this listener until it exits."""
 
     url: str
 
 
-class ListenerClosed(Event):
+class ListenerClosed(Event, frozen=True):
     """A kept listener that the new worker does not serve was closed."""
 
     url: str
 
 
-class ChangeIgnored(Event):
+class ChangeIgnored(Event, frozen=True):
     """A saved file that reloads nothing, said once per file."""
 
     path: str
     reason: str
 
 
-class SyntaxBroken(Event):
+class SyntaxBroken(Event, frozen=True):
     """A saved file does not compile: nothing was stopped."""
 
     files: list[BrokenFile]
     serving: bool
 
 
-class ReloadStarted(Event):
+class ReloadStarted(Event, frozen=True):
     """A reload of the worker begins, because of these files (none: it was asked for)."""
 
     generation: int
     files: list[str]
 
 
-class ReloadWaiting(Event):
+class ReloadWaiting(Event, frozen=True):
     """What the reload waits for, said at once and again; `held` tells that new connections wait in the kernel."""
 
     generation: int
@@ -148,14 +148,14 @@ class ReloadWaiting(Event):
     held: bool
 
 
-class ReloadCancelled(Event):
+class ReloadCancelled(Event, frozen=True):
     """The reload is not needed any more."""
 
     reason: str
 
 
-class Reloaded(Event):
-    """New code serves. All times in seconds: waited for work, stopped the old worker, started the new one; `total` from the change."""
+class Reloaded(Event, frozen=True):
+    """New code serves. Seconds: waited for work, stopped the old worker, started the new one; `total` from the change."""
 
     generation: int
     files: list[str]
@@ -165,7 +165,7 @@ class Reloaded(Event):
     total: float
 
 
-class WorkLost(Event):
+class WorkLost(Event, frozen=True):
     """Work that did not reach its client: what, how old, and what is known of its answer."""
 
     generation: int
@@ -174,7 +174,7 @@ class WorkLost(Event):
     detail: str
 
 
-class Status(Event):
+class Status(Event, frozen=True):
     """What the service is doing, because somebody asked."""
 
     generation: int
@@ -183,14 +183,14 @@ class Status(Event):
     active: list[Active]
 
 
-class PlaceholderShown(Event):
+class PlaceholderShown(Event, frozen=True):
     """While no worker can run, clients get a 503 with the reason."""
 
     urls: list[str]
     reason: str
 
 
-class Refused(Event):
+class Refused(Event, frozen=True):
     """Nothing can be run: what happened, what to do, and devsup's exit code."""
 
     problem: str
@@ -198,20 +198,20 @@ class Refused(Event):
     code: int
 
 
-class Stopping(Event):
+class Stopping(Event, frozen=True):
     """devsup ends the service."""
 
     reason: str
 
 
-class Stopped(Event):
+class Stopped(Event, frozen=True):
     """devsup is done; `left` names processes of the worker that had to be ended."""
 
     code: int
     left: list[int]
 
 
-class Trouble(Event):
+class Trouble(Event, frozen=True):
     """Something in devsup or its agent went wrong that does not stop the service."""
 
     text: str

@@ -8,7 +8,7 @@ import shutil
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from devsup.decide.triggers import Rules
 from devsup.decide.vocabulary import Limits
@@ -37,7 +37,7 @@ class Options:
     command: tuple[str, ...]
     cwd: Path
     config: Path | None = None
-    level: Level = "normal"
+    level: Literal["quiet", "normal", "verbose"] = "normal"
     log_format: str = "text"
 
 
@@ -51,7 +51,7 @@ class Plan:
     environment: Callable[[], Mapping[str, str]]
     limits: Limits
     rules: Rules
-    settings: Mapping[str, object]  # for the agent: streams, stream_grace
+    settings: Mapping[str, Any]  # for the agent: streams, stream_grace
 
 
 def make_plan(options: Options, found: Interpreter) -> Plan:
@@ -81,7 +81,7 @@ def make_plan(options: Options, found: Interpreter) -> Plan:
             watch=service.watch,
             ignore=service.ignore,
             watch_mode=service.watch_mode,
-            exact=frozenset(os.path.realpath(path) for path in [*env_files, cwd / ".env"]),
+            exact=frozenset(os.path.realpath(path) for path in [*env_files, str(cwd / ".env")]),
         ),
         settings={"streams": service.streams, "stream_grace": service.stream_grace},
     )
@@ -99,9 +99,7 @@ def resolve(command: tuple[str, ...], found: Interpreter, environ: Mapping[str, 
         program = found.path
     if program is None:
         raise UsageError(f'There is no program "{first}" in {found.bin or "PATH"}.', _remedy(first, found, cwd))
-    script = (
-        next((word for word in rest if not word.startswith("-")), "") if Path(program).name.startswith("python") else ""
-    )
+    script = next((word for word in rest if not word.startswith("-")), "") if Path(program).name.startswith("python") else ""
     if script.endswith(".py") and rest[0] == script and not (cwd / script).is_file():
         raise UsageError(f"There is no file {script} in {cwd}.", "Name a file that exists, or its folder with --cwd.")
     return [program, *rest]
@@ -110,9 +108,7 @@ def resolve(command: tuple[str, ...], found: Interpreter, environ: Mapping[str, 
 def _remedy(first: str, found: Interpreter, cwd: Path) -> str:
     if (cwd / first).is_file():
         return (
-            f"Run it with Python: devsup run python {first}"
-            if first.endswith(".py")
-            else f"Make it executable: chmod +x {first}"
+            f"Run it with Python: devsup run python {first}" if first.endswith(".py") else f"Make it executable: chmod +x {first}"
         )
     if first in {"uvicorn", "flask", "gunicorn", "hypercorn", "fastapi", "werkzeug"}:
         return f"Install it: {found.path} -m pip install {first}"
@@ -148,9 +144,7 @@ def child_environment(start: Mapping[str, str], env_files: list[str], extra: Map
         for path in env_files:
             env = {**{key: value for key, value in dotenv_values(path).items() if value is not None}, **env}
     env.update(extra)
-    before = [
-        entry for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry and not entry.endswith("devsup/guest")
-    ]
+    before = [entry for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry and not entry.endswith("devsup/guest")]
     env["PYTHONPATH"] = os.pathsep.join([GUEST, *before])
     env.setdefault("PYTHONUNBUFFERED", "1")
     return env

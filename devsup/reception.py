@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -49,7 +49,7 @@ class Reception:
         for fd in fds:
             os.close(fd)
 
-    def _soon(self, link: Link, op: str, fds: tuple[int, ...] = (), **fields: object) -> None:
+    def _soon(self, link: Link, op: str, fds: tuple[int, ...] = (), **fields: Any) -> None:
         async def send() -> None:
             await link.send(op, fds, **fields)
 
@@ -77,9 +77,7 @@ class Reception:
         current = self._supervisor.current
         if current.generation == link.generation and current.ready is None and not self._supervisor.listeners.kept:
             remedy = (
-                f'Stop it with "kill {holder.pid}", or choose another port.'
-                if holder and holder.pid
-                else "Choose another port."
+                f'Stop it with "kill {holder.pid}", or choose another port.' if holder and holder.pid else "Choose another port."
             )
             current.refused = events.Refused(problem=f"Port {port} is held by {text}.", remedy=remedy, code=1)
         await link.send("reply", id=key, holder=text)
@@ -109,9 +107,7 @@ class Reception:
         self._supervisor.put(words.Prompted(bool(message["on"])))
 
     def _on_lost(self, link: Link, message: Message, _fds: list[int]) -> None:
-        lost = events.WorkLost(
-            generation=link.generation, name=message["name"], age=message["age"], detail=message["detail"]
-        )
+        lost = events.WorkLost(generation=link.generation, name=message["name"], age=message["age"], detail=message["detail"])
         self._supervisor.bus.publish(lost)
 
     def _on_reloader(self, _link: Link, message: Message, _fds: list[int]) -> None:

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     from devsup.events import Bus
     from devsup.launch import Plan
-    from devsup.system.link import Link, LinkServer
+    from devsup.system.link import Link
+    from devsup.system.listener import Listeners
     from devsup.system.meeting import Meeting
     from devsup.system.spawn import Spawned
-    from devsup.system.listener import Listeners
     from devsup.system.terminal import Terminal
     from devsup.system.worker import WorkerHandle
 
@@ -189,9 +189,7 @@ class Supervisor:
             self.listeners.open(*self.current.intended)
         if self.listeners.kept:
             self._answering = anyio.CancelScope()
-            self.bus.publish(
-                events.PlaceholderShown(urls=self.listeners.urls(), reason=self._failure.partition("\n")[0])
-            )
+            self.bus.publish(events.PlaceholderShown(urls=self.listeners.urls(), reason=self._failure.partition("\n")[0]))
             self.tasks.start_soon(self._run_placeholder, self._answering)
 
     async def _run_placeholder(self, scope: anyio.CancelScope) -> None:
@@ -207,9 +205,7 @@ class Supervisor:
             spawned = self._spawn(generation)
         except UsageError as exc:
             self.bus.publish(events.Refused(problem=exc.problem, remedy=exc.remedy, code=exc.exit_code))
-            self.put(
-                words.WorkerExited(generation, events.Exit(code=exc.exit_code), time.monotonic(), refused=exc.exit_code)
-            )
+            self.put(words.WorkerExited(generation, events.Exit(code=exc.exit_code), time.monotonic(), refused=exc.exit_code))
             return
         async with worker(spawned, generation=generation, token=token, terminal=self.terminal) as handle:
             current.handle = handle
@@ -239,9 +235,7 @@ class Supervisor:
         self.listeners.listen_again()
         self.terminal.prompting = False
         self.bus.publish(
-            events.WorkerExited(
-                generation=current.generation, pid=handle.pid, exit=ended, served=served, expected=expected
-            )
+            events.WorkerExited(generation=current.generation, pid=handle.pid, exit=ended, served=served, expected=expected)
         )
         failed = served is None and not expected and (ended.code != 0 or current.listened)
         if current.refused is not None and failed:
@@ -250,9 +244,7 @@ class Supervisor:
             self.changes.failed()
             self.bus.publish(events.WorkerFailed(generation=current.generation, exit=ended, tail=handle.streams.tail()))
         if not expected:
-            self._failure = (
-                f"The worker (generation {current.generation}) ended: {describe(ended)}.\n\n{handle.streams.tail()}"
-            )
+            self._failure = f"The worker (generation {current.generation}) ended: {describe(ended)}.\n\n{handle.streams.tail()}"
         refused = current.refused.code if current.refused is not None else None
         self.put(words.WorkerExited(current.generation, ended, now, current.listened, refused))
 
@@ -267,7 +259,7 @@ class Supervisor:
             if urls or time.monotonic() > deadline:
                 self.ready(current, "foreign", "", urls, [])
 
-    def ready(self, current: Current, server: str, python: str, urls: list[str], routes: list[str]) -> None:  # noqa: PLR0913
+    def ready(self, current: Current, server: str, python: str, urls: list[str], routes: list[str]) -> None:
         """The current worker serves."""
         if current.ready is not None or current.handle is None:
             return

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from harness import Run, free_port, wait_until
 
 
@@ -42,9 +43,7 @@ def devsup(project: Path, environment: dict[str, str]) -> Iterator[Callable[...,
     """`devsup("uvicorn", "m:app", options=["--reload", "off"])` starts devsup in the project and returns its Run."""
     runs: list[Run] = []
 
-    def start(
-        *command: str, options: list[str] | None = None, cwd: Path | None = None, env: dict[str, str] | None = None
-    ) -> Run:
+    def start(*command: str, options: list[str] | None = None, cwd: Path | None = None, env: dict[str, str] | None = None) -> Run:
         words = [sys.executable, "-m", "devsup", "run", "--log-format", "json", "--verbose", *(options or []), *command]
         runs.append(Run(words, cwd or project, {**environment, **(env or {})}))
         return runs[-1]
@@ -62,7 +61,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     threads, descriptors = (
         set(threading.enumerate()),
-        len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0,
+        _descriptors(),
     )
     # Children inherit it: so all that a test has started can be told from what other tests run at the same time.
     os.environ["DEVSUP_TEST"] = mark = f"{os.getpid()}-{time.monotonic_ns()}"
@@ -74,7 +73,12 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
         lambda: f"left threads: {set(threading.enumerate()) - threads}",
     )
     if descriptors:
-        assert len(os.listdir("/proc/self/fd")) <= descriptors, "left descriptors"
+        assert _descriptors() <= descriptors, "left descriptors"
+
+
+def _descriptors() -> int:
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.exists() else 0
 
 
 def _marked(mark: str) -> list[str]:

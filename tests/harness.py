@@ -63,10 +63,7 @@ class Run:
                 found = self.all(name, **fields)
                 if len(found) >= count:
                     return found[count - 1]
-                if (
-                    not self._changed.wait(max(0.0, min(0.2, deadline - time.monotonic())))
-                    and time.monotonic() >= deadline
-                ):
+                if not self._changed.wait(max(0.0, min(0.2, deadline - time.monotonic()))) and time.monotonic() >= deadline:
                     raise AssertionError(f"no {name} {fields} within {limit} s\n{self.story()}")
                 if not self._readers[0].is_alive() and len(self.all(name, **fields)) < count:
                     raise AssertionError(f"devsup ended without {name} {fields}\n{self.story()}")
@@ -74,9 +71,7 @@ class Run:
     def all(self, name: str, **fields: Any) -> list[Event]:
         """The events of this name with these fields, so far."""
         return [
-            each
-            for each in list(self.events)
-            if each["event"] == name and all(each.get(key) == fields[key] for key in fields)
+            each for each in list(self.events) if each["event"] == name and all(each.get(key) == fields[key] for key in fields)
         ]
 
     def ready(self, generation: int = 1, limit: float = LIMIT) -> Event:
@@ -85,9 +80,7 @@ class Run:
 
     def wait_for_line(self, text: str, limit: float = LIMIT) -> Event:
         """When the program has printed a line with `text`."""
-        return wait_until(
-            lambda: next((each for each in self.all("Line") if text in each["line"]), None), limit, self.story
-        )
+        return wait_until(lambda: [each for each in self.all("Line") if text in each["line"]], limit, self.story)[0]
 
     def lines(self) -> list[str]:
         """What the program has printed."""

@@ -12,10 +12,10 @@ import devsup
 class _Commands(click.Group):
     """Loads a verb's module when the verb is used: `--help` stays fast."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, _ctx: click.Context) -> list[str]:
         return ["run"]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name != "run":
             return None
         from devsup.cli.run import run
@@ -26,7 +26,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(devsup.__version__, prog_name="devsup")
 def cli() -> None:
-    """Run development servers: one listener per port, reloads that wait for the running requests, nothing left behind.
+    r"""Run development servers: one listener per port, reloads that wait for the running requests, nothing left behind.
 
     Put "devsup run" in front of the command you already use:
 

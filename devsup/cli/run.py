@@ -24,15 +24,11 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
     type=click.Choice(["drain", "restart", "off"]),
     help="How: after the active requests (default), at once, or never.",
 )
-@click.option(
-    "--drain-timeout", type=_SECONDS, metavar="SECONDS", help="Longest wait for active requests. Default: 60."
-)
+@click.option("--drain-timeout", type=_SECONDS, metavar="SECONDS", help="Longest wait for active requests. Default: 60.")
 @click.option(
     "--env-file", "env_files", metavar="FILE", multiple=True, help="Set its variables, anew at each reload. Repeatable."
 )
-@click.option(
-    "--python", metavar="PYTHON", help="Interpreter or virtual environment. Default: VIRTUAL_ENV, .venv, PATH."
-)
+@click.option("--python", metavar="PYTHON", help="Interpreter or virtual environment. Default: VIRTUAL_ENV, .venv, PATH.")
 @click.option("--cwd", type=click.Path(file_okay=False, path_type=Path), help="Folder to run in.")
 @click.option("--service", metavar="NAME", help="The service in devsup.toml to run, or to take the settings of.")
 @click.option(
@@ -52,7 +48,7 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def run(
     command: tuple[str, ...], cwd: Path | None, service: str | None, level: str | None, log_format: str, **given: Any
-) -> None:  # noqa: ANN401
+) -> None:
     """Run COMMAND, or the app MODULE:APP, and reload it when its files change.
 
     Options of devsup stand before the command; all that follows it belongs to it.
@@ -70,9 +66,7 @@ def run(
         raise UsageError(f"There is no folder {start}.", "Name one that exists with --cwd.")
     config = configs.load(start)
     name, chosen = (
-        configs.choose(config, service)
-        if service or not command or len(config.services) == 1
-        else ("app", configs.Service())
+        configs.choose(config, service) if service or not command or len(config.services) == 1 else ("app", configs.Service())
     )
     changes = {key: value for key, value in given.items() if value not in (None, ())}
     chosen = msgspec.structs.replace(chosen, **changes)

@@ -36,7 +36,6 @@ from devsup.decide.vocabulary import (
     Limits,
     OpenGate,
     Over,
-    Phase,
     Prompted,
     ReloadAsked,
     Resting,

@@ -70,7 +70,5 @@ def matches(path: str, globs: tuple[str, ...], root: str) -> bool:
 
 
 def _match(path: str, pattern: str) -> bool:
-    """fnmatch in which `**/` may also be nothing, as everybody expects of it."""
-    return fnmatch.fnmatchcase(path, pattern) or (
-        "**/" in pattern and fnmatch.fnmatchcase(path, pattern.replace("**/", ""))
-    )
+    """Fnmatch in which `**/` may also be nothing, as everybody expects of it."""
+    return fnmatch.fnmatchcase(path, pattern) or ("**/" in pattern and fnmatch.fnmatchcase(path, pattern.replace("**/", "")))

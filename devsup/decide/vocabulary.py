@@ -149,18 +149,7 @@ class TimerFired(msgspec.Struct, frozen=True):
     round: int = 0
 
 
-Fact = (
-    Changed
-    | Unchanged
-    | ReloadAsked
-    | StopAsked
-    | Prompted
-    | WorkerReady
-    | Cleared
-    | Drained
-    | WorkerExited
-    | TimerFired
-)
+Fact = Changed | Unchanged | ReloadAsked | StopAsked | Prompted | WorkerReady | Cleared | Drained | WorkerExited | TimerFired
 
 
 # -- commands: what is to be done -------------------------------------------------------------------------------------------

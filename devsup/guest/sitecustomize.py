@@ -27,4 +27,4 @@ def _hand_over() -> None:
 try:
     _hand_over()
 except Exception as exc:
-    sys.stderr.write("devsup: sitecustomize failed, the program runs without it: %r\n" % (exc,))
+    sys.stderr.write(f"devsup: sitecustomize failed, the program runs without it: {exc!r}\n")

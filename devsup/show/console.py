@@ -86,21 +86,13 @@ class Console:
         self._first = False
         started = self._started
         urls = " ".join(f"[link={url}][bold]{url}[/bold][/link]" for url in event.urls) or "no port"
-        server = (
-            "its own server (no agent in it: its port is watched, not kept)"
-            if event.server == "foreign"
-            else event.server
-        )
+        server = "its own server (no agent in it: its port is watched, not kept)" if event.server == "foreign" else event.server
         lines = [f"{urls}  {_plain(server)}, pid {event.pid}, ready in {event.seconds:.2f} s"]
         if started is not None:
-            python = f"Python {event.python} " if event.python else ""
-            lines.append(
-                f"[dim]{python}{_plain(self._short(started.interpreter))} ({_plain(started.reason)}) · reload: {started.reload}[/dim]"
-            )
+            python = f"Python {event.python} {_plain(self._short(started.interpreter))} ({_plain(started.reason)})"
+            lines.append(f"[dim]{python} · reload: {started.reload}[/dim]")
         if event.routes:
-            lines.append(
-                f"[dim]{len(event.routes)} routes{'' if self._level == 'verbose' else ' (--verbose lists them)'}[/dim]"
-            )
+            lines.append(f"[dim]{len(event.routes)} routes{'' if self._level == 'verbose' else ' (--verbose lists them)'}[/dim]")
         if self._level == "verbose":
             lines += [f"[dim]  {_plain(route)}[/dim]" for route in event.routes]
         return lines
@@ -114,13 +106,12 @@ class Console:
         names = ", ".join(f"{_plain(each.name)} {each.age:.1f} s" for each in event.active[:5])
         more = f" and {many - 5} more" if many > 5 else ""
         held = "; new connections are held" if event.held else ""
-        lines = [
-            f"[yellow]waiting for {many} active request{'s' if many > 1 else ''}[/yellow]: {names}{more}{held} [dim](r reloads now)[/dim]"
-        ]
-        for stream in sorted({each.stream for each in event.active if each.stream}):
-            lines.append(
-                f'[dim]  if nobody waits for its end: streams = {{ "{_plain(stream)}" = "endless" }} in devsup.toml[/dim]'
-            )
+        requests = "request" if many == 1 else "requests"
+        lines = [f"[yellow]waiting for {many} active {requests}[/yellow]: {names}{more}{held} [dim](r reloads now)[/dim]"]
+        settings = sorted({f'"{_plain(each.stream)}" = "endless"' for each in event.active if each.stream})
+        lines.extend(
+            f"[dim]  if nobody waits for its end, put streams = {{ {each} }} into devsup.toml[/dim]" for each in settings
+        )
         return lines
 
     def _broken(self, event: events.SyntaxBroken) -> list[str]:
@@ -158,9 +149,7 @@ class Console:
             case events.WorkLost(name=name, age=age, detail=detail):
                 return [f"[red]lost[/red]: {_plain(name)} after {age:.1f} s{': ' + _plain(detail) if detail else ''}"]
             case events.RestartScheduled(delay=delay, crashes=crashes):
-                return [
-                    f"starting it again in {delay:.2f} s{f' (crash {crashes} within a minute)' if crashes > 1 else ''}"
-                ]
+                return [f"starting it again in {delay:.2f} s{f' (crash {crashes} within a minute)' if crashes > 1 else ''}"]
             case events.CrashLoop(crashes=crashes):
                 return [f"[red]{crashes} crashes within a minute[/red]: waiting for a save"]
             case events.ReloaderOff(name=name):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import anyio
 
@@ -27,7 +27,7 @@ class Inotify:
         self._fd = self._checked(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
         self._folders: dict[int, str] = {}
 
-    def __enter__(self) -> Inotify:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -43,9 +43,7 @@ class Inotify:
         """Watch these too; a folder that is gone by now is passed over."""
         for folder in folders:
             try:
-                self._folders[self._checked(self._libc.inotify_add_watch(self._fd, os.fsencode(folder), _MASK))] = (
-                    folder
-                )
+                self._folders[self._checked(self._libc.inotify_add_watch(self._fd, os.fsencode(folder), _MASK))] = folder
             except (FileNotFoundError, NotADirectoryError, PermissionError):
                 continue
 

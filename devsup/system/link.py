@@ -40,7 +40,7 @@ class Link:
         self.serves = False
         self.awaits: tuple[str, Any] | None = None  # the command it was given, and the fact that follows
 
-    async def send(self, op: str, fds: Sequence[int] = (), **fields: object) -> None:
+    async def send(self, op: str, fds: Sequence[int] = (), **fields: Any) -> None:
         """Send one message; a link that is gone swallows it (the worker's exit will tell)."""
         data = encode({"op": op, "fds": len(fds), **fields})
         with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
@@ -50,7 +50,7 @@ class Link:
                 else:
                     await self._stream.send(data)
 
-    async def ask(self, op: str, **fields: object) -> Message | None:
+    async def ask(self, op: str, **fields: Any) -> Message | None:
         """Send a question and wait for its answer; None when there is none in time."""
         self._next_id += 1
         key, arrived, answer = self._next_id, anyio.Event(), list[Message]()

@@ -68,9 +68,7 @@ class Listeners:
     def open(self, host: str, port: int) -> Address | None:
         """Listen on an address that a worker was about to serve when it failed; None where that cannot be."""
         with suppress(OSError):
-            family, _, _, _, name = socket.getaddrinfo(
-                host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
+            family, _, _, _, name = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
             sock = socket.socket(family, socket.SOCK_STREAM)
             try:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -111,7 +109,7 @@ class Listeners:
         self._claimed.clear()
 
     def _claim_other_family(self, address: Address) -> None:
-        """`localhost` has two addresses: bind the one that is not served, without listening, so that clients are refused there."""
+        """`localhost` has two addresses: bind the one not served, without listening, so that clients are refused there."""
         other = {
             "127.0.0.1": Address(int(socket.AF_INET6), "::1", address.port),
             "::1": Address(int(socket.AF_INET), "127.0.0.1", address.port),

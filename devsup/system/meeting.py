@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import suppress
+from typing import Self
 
 
 class Meeting:
@@ -31,7 +32,7 @@ class Meeting:
         """The two variables by which a worker's processes find us."""
         return {"DEVSUP_LINK": self.path, "DEVSUP_TOKEN": self.token(generation)}
 
-    def __enter__(self) -> Meeting:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -7,7 +7,7 @@ import select
 import threading
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ class Channel:
 
 
 class Output:
-    """The thread, and what it has to do. `lines` renders a worker's line for `--log-format json`; without it bytes pass as they are."""
+    """The thread, and what it has to do. `lines` renders a worker's line; without it bytes pass as they are."""
 
     def __init__(self, lines: Callable[[str, str], bytes] | None = None) -> None:
         self._lines = lines
@@ -52,7 +52,7 @@ class Output:
         self._broken = False
         self._thread = threading.Thread(target=self._run, name="devsup-output", daemon=True)
 
-    def __enter__(self) -> Output:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -77,7 +77,7 @@ class Output:
         self._wake()
 
     def write(self, text: str, target: int = 1) -> None:
-        """devsup's own words, on a line of their own."""
+        """Devsup's own words, on a line of their own."""
         self._texts.append((target, text.encode("utf-8", "replace")))
         self._wake()
 

@@ -49,9 +49,7 @@ async def _serve(connection: socket.socket, reason: Callable[[], str]) -> None:
         with anyio.move_on_after(_HEAD_LIMIT):
             head = await _peek_head(connection)
         if _HTTP.match(head):
-            local = connection.getpeername()[0] in {"127.0.0.1", "::1", "::ffff:127.0.0.1"} and _LOCAL_NAMES.search(
-                head
-            )
+            local = connection.getpeername()[0] in {"127.0.0.1", "::1", "::ffff:127.0.0.1"} and _LOCAL_NAMES.search(head)
             await _send(connection, _page(reason() if local else ""))
             connection.shutdown(socket.SHUT_WR)
             with anyio.move_on_after(_LINGER):

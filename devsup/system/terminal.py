@@ -92,7 +92,7 @@ class Terminal:
     def _pair(self) -> tuple[int, int]:
         master, slave = pty.openpty()
         if self._before is not None:
-            attributes = [each[:] if isinstance(each, list) else each for each in self._before]
+            attributes: Attributes = [*self._before]
             attributes[1] &= ~termios.OPOST  # the real terminal turns newlines into what it needs, once
             termios.tcsetattr(slave, termios.TCSANOW, attributes)
         fcntl.ioctl(slave, termios.TIOCSWINSZ, _size(1))

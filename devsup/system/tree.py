@@ -40,11 +40,15 @@ async def end_leftovers(group: int, token: str) -> list[int]:
         with suppress(OSError):
             os.kill(pid, signal.SIGTERM)
     with anyio.move_on_after(PATIENCE):
-        while signal_group(group, 0) or await anyio.to_thread.run_sync(_carrying, token):
+        while await anyio.to_thread.run_sync(_is_left, group, token):  # noqa: ASYNC110
             await anyio.sleep(0.02)  # there is no event for the end of a process that is not our child
         return left
     kill(group, token)
     return left
+
+
+def _is_left(group: int, token: str) -> bool:
+    return signal_group(group, 0) or bool(_carrying(token))
 
 
 def _carrying(token: str) -> list[int]:

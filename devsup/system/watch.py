@@ -112,9 +112,7 @@ async def _by_watchfiles(watcher: Watcher, on_batch: OnBatch) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(follow, stop)
             await on_batch(set())
-            async for batch in watchfiles.awatch(
-                *watcher.folders, watch_filter=None, step=20, stop_event=stop, recursive=False
-            ):
+            async for batch in watchfiles.awatch(*watcher.folders, watch_filter=None, step=20, stop_event=stop, recursive=False):
                 paths = {path for _, path in batch}
                 watcher.include(str(Path(path, "_")) for path in paths if Path(path).is_dir())
                 await on_batch(paths)

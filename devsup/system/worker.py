@@ -1,9 +1,10 @@
 """One worker: a process tree whose lifetime is a block.
 
 Theory of operation. `async with worker(…) as handle` is the only way to have a child process, and when the block ends nothing
-of it runs any more (the first one is spawned while devsup is still being imported, and taken over here). The child leads a session of its own, so that a Ctrl-C on the terminal reaches devsup alone, which then
-stops the worker once: over the link where an agent serves, else with one signal. What the main process leaves behind is found
-by its group and by the token in its environment.
+of it runs any more; the first one is spawned while devsup is still being imported, and taken over here. The child leads a
+session of its own, so that a Ctrl-C on the terminal reaches devsup alone, which then stops the worker once: over the link where
+an agent serves, else with one signal. What the main process leaves behind is found by its group and by the token in its
+environment.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 import subprocess
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -47,7 +48,7 @@ class WorkerHandle:
         """The links of the processes that serve."""
         return [link for link in self.links if link.serves]
 
-    async def tell(self, op: str, **fields: object) -> None:
+    async def tell(self, op: str, **fields: Any) -> None:
         """Send a command to every process that serves."""
         for link in self.serving():
             await link.send(op, **fields)

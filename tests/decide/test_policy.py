@@ -133,12 +133,7 @@ def check(node: Node) -> None:
     state, world = node
     phase = state.phase
     match phase:
-        case (
-            words.Starting(generation)
-            | words.Serving(generation)
-            | words.Waiting(generation)
-            | words.Stopping(generation)
-        ):
+        case words.Starting(generation) | words.Serving(generation) | words.Waiting(generation) | words.Stopping(generation):
             assert world.alive == {generation}, f"{phase} while {world.alive} run"
         case words.Resting() | words.Broken():
             assert not world.alive
@@ -173,7 +168,7 @@ def test_the_walk_finds_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     """A policy that stops a worker twice, or starts one beside another, does not pass."""
     real = policy._while_stopping
 
-    def stops_twice(phase: words.Stopping, limits: words.Limits, fact: words.Fact) -> policy.Step:
+    def stops_twice(phase: words.Stopping, limits: words.Limits, fact: words.Fact) -> tuple[words.Phase, words.Commands]:
         if isinstance(fact, words.StopAsked):
             return phase, (words.Stop(phase.generation, cut=True),)
         return real(phase, limits, fact)
@@ -279,9 +274,7 @@ def test_deaths_are_answered_by_back_off_and_three_in_a_minute_by_waiting_for_a_
     ids=["0", "7", "SIGTERM"],
 )
 def test_without_reload_the_exit_code_is_the_workers(ended: events.Exit, code: int) -> None:
-    state, _ = tell(
-        words.WorkerReady(1), words.WorkerExited(1, ended, 0.0, listened=True), limits=words.Limits(reload="off")
-    )
+    state, _ = tell(words.WorkerReady(1), words.WorkerExited(1, ended, 0.0, listened=True), limits=words.Limits(reload="off"))
     assert state.phase == words.Over(code)
 
 

@@ -80,7 +80,7 @@ def _patch(part, module):
             import traceback
 
             traceback.print_exc()
-            sys.stderr.write("devsup: the hook for %s failed: %r\n" % (module.__name__, exc))
+            sys.stderr.write(f"devsup: the hook for {module.__name__} failed: {exc!r}\n")
 
 
 def _hook_input():

@@ -46,9 +46,9 @@ class Agent:
             link.connect(os.environ["DEVSUP_LINK"])
         except (OSError, KeyError):
             link.close()
-            raise OSError("no supervisor")
+            raise OSError("no supervisor") from None
         self._socket = link
-        version = "%d.%d.%d" % sys.version_info[:3]
+        version = ".".join(map(str, sys.version_info[:3]))
         self.send(
             "hello",
             token=os.environ.get("DEVSUP_TOKEN", ""),
@@ -97,7 +97,7 @@ class Agent:
 
     def _read(self, link):
         decoder, space = wire.Decoder(), socket.CMSG_SPACE(4 * wire.MAX_FDS)
-        fds = []
+        fds: list = []
         while True:
             try:
                 data, rights, _, _ = link.recvmsg(65536, space)
@@ -116,7 +116,7 @@ class Agent:
                 try:
                     self._obey(message, mine)
                 except Exception as exc:
-                    self.send("trouble", text="%s: %r" % (message.get("op"), exc))
+                    self.send("trouble", text="{}: {!r}".format(message.get("op"), exc))
 
     def _obey(self, message, fds):
         op = message["op"]

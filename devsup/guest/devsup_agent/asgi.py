@@ -1,7 +1,6 @@
 """The wrapper around an ASGI app: keeps a record of each request and WebSocket, and can end streams cleanly."""
 
 import asyncio
-import time
 
 from devsup_agent import work
 from devsup_agent.websocket import WebSocket
@@ -36,7 +35,7 @@ class Tracker:
             else:
                 await app(scope, receive, send)
 
-        devsup.app = app
+        devsup.app = app  # type: ignore[attr-defined] # how the routes are found
         return devsup
 
     async def _http(self, app, scope, receive, send):

@@ -47,7 +47,7 @@ def compile_errors(paths):
                 {
                     "path": path,
                     "line": exc.lineno or 0,
-                    "problem": "%s: %s" % (type(exc).__name__, exc.msg),
+                    "problem": f"{type(exc).__name__}: {exc.msg}",
                     "source": text,
                 }
             )

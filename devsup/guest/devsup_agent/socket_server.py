@@ -24,9 +24,7 @@ _here = threading.local()  # .request: the record that this thread works on
 
 def patch(module):
     """Plant the hooks; `module` is socketserver, werkzeug.serving or flask.cli."""
-    {"socketserver": _patch_socketserver, "werkzeug.serving": _patch_werkzeug, "flask.cli": _patch_flask}[
-        module.__name__
-    ](module)
+    {"socketserver": _patch_socketserver, "werkzeug.serving": _patch_werkzeug, "flask.cli": _patch_flask}[module.__name__](module)
 
 
 class Selector(selectors.PollSelector):
@@ -158,7 +156,7 @@ class Connection(work.Request):
     @property
     def name(self):
         """As the reports show it."""
-        return ("%s %s" % (self.method, self.path)).strip()
+        return (f"{self.method} {self.path}").strip()
 
     def busy(self, now):
         """As a request's; a WebSocket over WSGI tells nothing of itself and gets the stream grace."""
@@ -234,8 +232,7 @@ def _routes(app):
         url_map = getattr(app, "url_map", None)
         if url_map is not None:
             return [
-                ",".join(sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})) + " " + rule.rule
-                for rule in url_map.iter_rules()
+                ",".join(sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})) + " " + rule.rule for rule in url_map.iter_rules()
             ]
         app = getattr(app, "wsgi_app", None) or getattr(app, "app", None)
     return []

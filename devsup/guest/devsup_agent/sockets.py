@@ -16,18 +16,16 @@ import socket
 import threading
 import weakref
 
-_real = {
-    name: getattr(socket.socket, name) for name in ("bind", "listen", "accept", "setblocking", "settimeout", "shutdown")
-}
-_kept = weakref.WeakKeyDictionary()  # socket -> backlog: listeners that the supervisor holds too
-_bound = weakref.WeakSet()  # bound by this process, not yet listening
-_known = set()  # (host, port) of all that the supervisor holds
+_real = {name: getattr(socket.socket, name) for name in ("bind", "listen", "accept", "setblocking", "settimeout", "shutdown")}
+_kept: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # socket -> backlog: listeners that the supervisor holds too
+_bound: weakref.WeakSet = weakref.WeakSet()  # bound by this process, not yet listening
+_known: set = set()  # (host, port) of all that the supervisor holds
 gate = threading.Event()  # threaded servers accept only while it is set
 gate.set()
 stopping = threading.Event()  # with it, a closed gate lets accept fail instead of wait
 
 
-class Stopping(OSError):
+class StoppingError(OSError):
     """The accept loop is to end: servers take an OSError from accept in their stride."""
 
 
@@ -60,7 +58,7 @@ def _is_tcp(sock):
 
 def _resolved(sock, address):
     """(ip, port) as the kernel will name it."""
-    host = address[0] or ("::" if sock.family == socket.AF_INET6 else "0.0.0.0")
+    host = address[0] or ("::" if sock.family == socket.AF_INET6 else "0.0.0.0")  # noqa: S104 - what the program asks for
     found = socket.getaddrinfo(host, address[1], sock.family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
     return found[0][4][:2]
 
@@ -76,13 +74,14 @@ def _bind(self, address):
     except OSError as exc:
         if exc.errno != errno.EADDRINUSE:
             raise
-        answer = {}
+        answer: dict = {}
         if _adopt(self, address, answer):
             return None
         if not answer.get("released"):
             raise _named(exc, answer) from None
         _real["bind"](self, address)
     _bound.add(self)
+    return None
 
 
 def _shares_port(sock):
@@ -108,7 +107,7 @@ def _adopt(sock, address, answer):
 
 def _named(exc, answer):
     """The same error, with who holds the port in it."""
-    return OSError(exc.errno, "%s: held by %s" % (exc.strerror, answer["holder"])) if answer.get("holder") else exc
+    return OSError(exc.errno, "{}: held by {}".format(exc.strerror, answer["holder"])) if answer.get("holder") else exc
 
 
 def _listen(self, *args):
@@ -119,6 +118,7 @@ def _listen(self, *args):
     _real["listen"](self, backlog)
     if self in _bound:
         _hand_up(self, backlog)
+    return None
 
 
 def _hand_up(sock, backlog):
@@ -142,7 +142,7 @@ def _accept(self):
     while True:
         gate.wait()
         if stopping.is_set():
-            raise Stopping(errno.ECONNABORTED, "devsup stops this worker")
+            raise StoppingError(errno.ECONNABORTED, "devsup stops this worker")
         try:
             connection, address = _real["accept"](self)
         except BlockingIOError:

@@ -17,49 +17,41 @@ def main():
     target, rest = sys.argv[1], sys.argv[2:]
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    is_asgi = _is_asgi(load(target, "--factory" in rest))
-    if is_asgi:
-        _need("uvicorn", "uvicorn", target)
+    app = load(target)
+    # A factory makes either kind; the option is uvicorn's alone.
+    if "--factory" in rest or _is_asgi(app):
         sys.argv = ["uvicorn", target, *rest]
-        from uvicorn.main import main as command
-    elif _is_flask(target):
+        return _server("uvicorn.main", "uvicorn", target).main()
+    if _is_flask(app):
         sys.argv = ["flask", "--app", target, "run", *rest]
-        from flask.cli import main as command
-    else:
-        _need("werkzeug", "werkzeug", target)
-        return _werkzeug(target, rest)
-    return command()
+        return _server("flask.cli", "flask", target).main()
+    return _run_wsgi(target, app, rest)
 
 
-def load(target, factory=False):
+def load(target):
     """The object that `module:attribute` names; refuses with a remedy where it is none."""
     module_name, _, attribute = target.partition(":")
     if not _exists(module_name):
         near = [name for name in sorted(os.listdir(".")) if name.endswith(".py")][:5]
         _refuse(
-            "There is no module %r to import from %s." % (module_name, os.getcwd()),
-            "Run it from the project's folder (devsup run --cwd FOLDER %s)%s."
-            % (target, "; Python files here: " + ", ".join(near) if near else ""),
+            f"There is no module {module_name!r} to import from {os.getcwd()}.",
+            "Run it from the project's folder (devsup run --cwd FOLDER {}){}.".format(
+                target, "; Python files here: " + ", ".join(near) if near else ""
+            ),
         )
     found = importlib.import_module(module_name)
     for name in attribute.rstrip("()").split("."):
         if not hasattr(found, name):
-            apps = (
-                [key for key, value in vars(found).items() if _looks_like_app(value)] if inspect.ismodule(found) else []
-            )
-            hint = (
-                "devsup run %s:%s" % (module_name, apps[0])
-                if apps
-                else "name one that exists: devsup run %s:NAME" % module_name
-            )
-            _refuse("Module %r has no attribute %r." % (module_name, name), hint)
+            apps = [key for key, value in vars(found).items() if _looks_like_app(value)] if inspect.ismodule(found) else []
+            hint = f"devsup run {module_name}:{apps[0]}" if apps else f"name one that exists: devsup run {module_name}:NAME"
+            _refuse(f"Module {module_name!r} has no attribute {name!r}.", hint)
         found = getattr(found, name)
     if not callable(found):
         _refuse(
-            "%s is no app: it is a %s and cannot be called." % (target, type(found).__name__),
-            "Name the ASGI or WSGI app: devsup run %s:NAME" % module_name,
+            f"{target} is no app: it is a {type(found).__name__} and cannot be called.",
+            f"Name the ASGI or WSGI app: devsup run {module_name}:NAME",
         )
-    return None if factory else found
+    return found
 
 
 def _exists(name):
@@ -83,54 +75,46 @@ def _looks_like_app(value):
 
 
 def _is_asgi(app):
-    """Whether a call of the app is a coroutine (None is a factory of one: only uvicorn has the option)."""
-    if app is None:
-        return True
+    """Whether a call of the app is a coroutine, or takes the arguments of ASGI."""
     if inspect.isclass(app):
         return hasattr(app, "__await__")
-    if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None)):
+    if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(type(app), "__call__", None)):  # noqa: B004
         return True
     try:
-        required = [
-            p
-            for p in inspect.signature(app).parameters.values()
-            if p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD
-        ]
+        parameters = inspect.signature(app).parameters.values()
     except (TypeError, ValueError):
         return False
+    required = [each for each in parameters if each.default is each.empty and each.kind <= each.POSITIONAL_OR_KEYWORD]
     return len(required) in (1, 3)  # ASGI 2: app(scope); ASGI 3 behind a plain callable; WSGI takes two
 
 
-def _is_flask(target):
+def _is_flask(app):
     flask = sys.modules.get("flask")
-    module_name, _, attribute = target.partition(":")
-    app = getattr(sys.modules.get(module_name), attribute, None)
     return flask is not None and isinstance(app, flask.Flask)
 
 
-def _need(module, package, target):
-    if importlib.util.find_spec(module) is None:
+def _server(module, package, target):
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError:
         _refuse(
-            "%s needs %s, which is not installed in %s." % (target, package, sys.executable),
-            "%s -m pip install %s" % (sys.executable, package),
+            f"{target} needs {package}, which is not installed in {sys.executable}.", f"{sys.executable} -m pip install {package}"
         )
 
 
-def _werkzeug(target, rest):
+def _run_wsgi(target, app, rest):
     import argparse
 
-    parser = argparse.ArgumentParser(
-        prog="devsup run " + target, add_help=False, description="werkzeug's server for a WSGI app"
-    )
+    parser = argparse.ArgumentParser(prog=f"devsup run {target}", description="werkzeug's server for a WSGI app", add_help=False)
+    parser.add_argument("--help", action="help")
     parser.add_argument("--host", "-h", default="127.0.0.1")
     parser.add_argument("--port", "-p", type=int, default=5000)
     options = parser.parse_args(rest)
     if not 0 <= options.port <= 65535:
-        parser.error("argument --port/-p: %d is not in 0..65535" % options.port)
+        parser.error(f"argument --port/-p: {options.port} is not in 0..65535")
+    serving = _server("werkzeug.serving", "werkzeug", target)
     agent.send("intends", host=options.host, port=options.port)
-    from werkzeug.serving import run_simple
-
-    run_simple(options.host, options.port, load(target), threaded=True)
+    return serving.run_simple(options.host, options.port, app, threaded=True)
 
 
 def _refuse(problem, remedy):

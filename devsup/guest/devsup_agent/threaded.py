@@ -17,7 +17,7 @@ class ThreadedDrain:
         self.server, self.agent = server, agent
         self._lock = threading.RLock()
         self._open = set()  # the connections, from accept to close
-        self._waited_for = None
+        self._waited_for: set = set()
         self._done = None
         self._closed = False
         self._timer = None
@@ -120,9 +120,7 @@ class ThreadedDrain:
             self._timer = None
         if left:
             waits = [each.next_change(now) for each in left] + ([0.1] if self._closed else [])
-            self._timer = threading.Timer(
-                max(0.01, min([wait for wait in waits if wait is not None] or [1.0])), self._recheck
-            )
+            self._timer = threading.Timer(max(0.01, min([wait for wait in waits if wait is not None] or [1.0])), self._recheck)
             self._timer.daemon = True
             self._timer.start()
 

@@ -30,9 +30,7 @@ class Drain:
         """What a reload would wait for now: [{name, age, stream}]."""
         now = time.monotonic()
         half = [
-            {"name": "a half-sent request", "age": 0.0, "stream": ""}
-            for each in list(self._connections())
-            if _half_sent(each)
+            {"name": "a half-sent request", "age": 0.0, "stream": ""} for each in list(self._connections()) if _half_sent(each)
         ]
         return work.items(list(self.tracker.requests | self.tracker.websockets), now) + half
 
@@ -92,9 +90,7 @@ class Drain:
             elif each in self._connections() and _half_sent(each):
                 left.add(each)
             else:  # it has been sent whole: from now on its request is waited for
-                left.update(
-                    request for request in self.tracker.requests if request.cycle is getattr(each, "cycle", None)
-                )
+                left.update(request for request in self.tracker.requests if request.cycle is getattr(each, "cycle", None))
         self._waited_for = left
         return left
 
@@ -180,8 +176,7 @@ class Drain:
             )
 
         server.servers = [
-            await self.loop.create_server(protocol, sock=sock, ssl=config.ssl, backlog=config.backlog)
-            for sock in listeners
+            await self.loop.create_server(protocol, sock=sock, ssl=config.ssl, backlog=config.backlog) for sock in listeners
         ]
 
     # -- the stop ---------------------------------------------------------------------------------------------------
@@ -226,7 +221,7 @@ def _shut(protocol):
 def _half_sent(protocol):
     """A request has begun to arrive and is not yet known to the app."""
     conn = getattr(protocol, "conn", None)
-    if hasattr(conn, "their_state"):
+    if conn is not None and hasattr(conn, "their_state"):
         return str(conn.their_state) == "IDLE" and bool(conn.trailing_data[0])
     scope, cycle = getattr(protocol, "scope", None), getattr(protocol, "cycle", None)
     return hasattr(protocol, "parser") and scope is not None and (cycle is None or cycle.scope is not scope)
@@ -237,9 +232,7 @@ def _has_work(protocol):
         return True  # a WebSocket: its record decides
     cycle = protocol.cycle
     return (
-        (cycle is not None and not cycle.response_complete)
-        or bool(getattr(protocol, "pipeline", None))
-        or _half_sent(protocol)
+        (cycle is not None and not cycle.response_complete) or bool(getattr(protocol, "pipeline", None)) or _half_sent(protocol)
     )
 
 

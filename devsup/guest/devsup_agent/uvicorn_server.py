@@ -8,6 +8,7 @@ is a property whose setter wakes the main loop, and the sets of connections and 
 import asyncio
 import contextlib
 import time
+import typing
 import weakref
 
 from devsup_agent import asgi, sockets
@@ -20,9 +21,9 @@ _RULES = ("reload_dirs", "reload_includes", "reload_excludes")
 class Shrinking(set):
     """A set that wakes its waiters when something leaves it."""
 
-    all = weakref.WeakSet()
-    waiters = []
-    __hash__ = object.__hash__  # for the WeakSet; no one compares these sets
+    all: typing.ClassVar[weakref.WeakSet] = weakref.WeakSet()
+    waiters: typing.ClassVar[list] = []
+    __hash__ = object.__hash__  # type: ignore[assignment] # for the WeakSet; no one compares these sets
 
     def __init__(self):
         super().__init__()
@@ -44,8 +45,7 @@ class Shrinking(set):
             self.on_shrink()
         if not self and Shrinking.waiters:
             for waiter in Shrinking.waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+                _wake(waiter)
             Shrinking.waiters.clear()
 
 
@@ -71,12 +71,17 @@ class _Ticks:
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         Shrinking.waiters.append(waiter)
-        timer = loop.call_later(delay, lambda: waiter.done() or waiter.set_result(None))
+        timer = loop.call_later(delay, _wake, waiter)
         try:
             await waiter
         finally:
             timer.cancel()
         return result
+
+
+def _wake(waiter):
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def patch(module):
@@ -91,7 +96,7 @@ def patch(module):
 def _patch_config(config_class):
     construct, load = config_class.__init__, config_class.load
 
-    def __init__(self, *args, **kwargs):
+    def constructed(self, *args, **kwargs):
         construct(self, *args, **kwargs)
         with contextlib.suppress(Exception):
             if self.reload:
@@ -113,7 +118,7 @@ def _patch_config(config_class):
             self.devsup = asgi.Tracker(agent)
             self.loaded_app = self.devsup.wrap(self.loaded_app)
 
-    config_class.__init__, config_class.load = __init__, loaded
+    config_class.__init__, config_class.load = constructed, loaded
 
 
 def _patch_server(module):
@@ -141,11 +146,7 @@ def _patch_server(module):
         await shutdown(self, *args, **kwargs)
 
     async def wait_for_exit(self):
-        if (
-            type(self).on_tick is not on_tick
-            or self.config.limit_max_requests is not None
-            or self.config.callback_notify
-        ):
+        if type(self).on_tick is not on_tick or self.config.limit_max_requests is not None or self.config.callback_notify:
             return await main_loop(self)
         self._devsup_wake = wake = asyncio.Event()
         self._devsup_loop = loop = asyncio.get_running_loop()
@@ -154,6 +155,7 @@ def _patch_server(module):
             await wake.wait()
             wake.clear()
             timer.cancel()
+        return None
 
     server_class.startup, server_class.shutdown, server_class.main_loop = started, shut_down, wait_for_exit
     server_class.should_exit = property(_should_exit, _set_should_exit)

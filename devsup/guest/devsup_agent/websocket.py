@@ -8,9 +8,9 @@ import time
 from devsup_agent.work import LIMIT
 
 GAP = 1.0  # seconds without a send that end an answer pushed from elsewhere
-_owner = contextvars.ContextVar("devsup_websocket")
+_owner: contextvars.ContextVar = contextvars.ContextVar("devsup_websocket")
 _ASYNCIO = os.path.dirname(asyncio.__file__)
-_counted = set()  # ids of the loops whose tasks are attributed to WebSockets
+_counted: set = set()  # ids of the loops whose tasks are attributed to WebSockets
 
 
 class WebSocket:
@@ -91,7 +91,7 @@ class WebSocket:
         if not self._undelivered:
             return "its client left" if self.noticed else ""
         first = self._undelivered[0].get("text") or self._undelivered[0].get("bytes") or ""
-        return "%d messages not delivered, the first: %.200s" % (len(self._undelivered), first)
+        return f"{len(self._undelivered)} messages not delivered, the first: {first[:200]}"
 
     def busy(self, now):
         """Whether a reload must wait for this WebSocket."""

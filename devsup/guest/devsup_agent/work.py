@@ -34,7 +34,7 @@ class Request:
     @property
     def name(self):
         """As the reports show it."""
-        return "%s %s" % (self.method, self.path)
+        return f"{self.method} {self.path}"
 
     def detail(self):
         """What became of the answer so far."""
@@ -63,11 +63,7 @@ class Request:
 
     def next_change(self, now):
         """Seconds until time alone changes what `busy` says, or None."""
-        return (
-            FRESH_STREAM - (now - self.started)
-            if self.is_event_stream() and now - self.started < FRESH_STREAM
-            else None
-        )
+        return FRESH_STREAM - (now - self.started) if self.is_event_stream() and now - self.started < FRESH_STREAM else None
 
     def busy(self, now):
         """Whether a reload must wait for this."""
@@ -78,8 +74,7 @@ def items(records, now):
     """The records that are busy, as the supervisor reports them: [{name, age, stream}], oldest first."""
     busy = sorted((record for record in records if record.busy(now)), key=lambda record: record.started)
     return [
-        {"name": record.name, "age": now - record.started, "stream": record.path if _unsettled(record) else ""}
-        for record in busy
+        {"name": record.name, "age": now - record.started, "stream": record.path if _unsettled(record) else ""} for record in busy
     ]
 
 
