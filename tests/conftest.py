@@ -64,7 +64,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
         _descriptors(),
     )
     # Children inherit it: so all that a test has started can be told from what other tests run at the same time.
-    os.environ["DEVSUP_TEST"] = mark = f"{os.getpid()}-{time.monotonic_ns()}"
+    os.environ["TEST_OF_DEVSUP"] = mark = f"{os.getpid()}-{time.monotonic_ns()}"
     yield
     wait_until(lambda: not _marked(mark), 5, lambda: f"left behind: {_marked(mark)}")
     wait_until(
@@ -86,6 +86,6 @@ def _marked(mark: str) -> list[str]:
     for entry in Path("/proc").iterdir() if Path("/proc/self").exists() else ():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
-                if f"DEVSUP_TEST={mark}".encode() in (entry / "environ").read_bytes():
+                if f"TEST_OF_DEVSUP={mark}".encode() in (entry / "environ").read_bytes():
                     found.append(f"{entry.name} {(entry / 'cmdline').read_bytes()!r}")
     return found

@@ -42,7 +42,7 @@ def load(target):
     found = importlib.import_module(module_name)
     for name in attribute.rstrip("()").split("."):
         if not hasattr(found, name):
-            apps = [key for key, value in vars(found).items() if _looks_like_app(value)] if inspect.ismodule(found) else []
+            apps = [key for key, value in getattr(found, "__dict__", {}).items() if _looks_like_app(value)]
             hint = f"devsup run {module_name}:{apps[0]}" if apps else f"name one that exists: devsup run {module_name}:NAME"
             _refuse(f"Module {module_name!r} has no attribute {name!r}.", hint)
         found = getattr(found, name)

@@ -97,18 +97,15 @@ def _patch_config(config_class):
     construct, load = config_class.__init__, config_class.load
 
     def constructed(self, *args, **kwargs):
+        # uvicorn would announce what it is going to watch; our rules take its place.
+        wanted = kwargs.pop("reload", False)
+        rules = {name: kwargs.pop(name, None) or [] for name in _RULES}
         construct(self, *args, **kwargs)
         with contextlib.suppress(Exception):
-            if self.reload:
+            if wanted or self.reload:
                 self.reload = False
-                rules = {name: [str(each) for each in getattr(self, name, None) or []] for name in _RULES}
-                agent.send(
-                    "reloader",
-                    name="uvicorn",
-                    dirs=rules["reload_dirs"],
-                    includes=rules["reload_includes"],
-                    excludes=rules["reload_excludes"],
-                )
+                dirs, includes, excludes = ([rule] if isinstance(rule, str) else [str(each) for each in rule] for rule in rules.values())
+                agent.send("reloader", name="uvicorn", dirs=dirs, includes=includes, excludes=excludes)
             if not self.uds and self.fd is None:
                 agent.send("intends", host=self.host or "", port=self.port)
 
