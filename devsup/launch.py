@@ -137,7 +137,7 @@ def _check_folders(globs: tuple[str, ...], cwd: Path) -> None:
 
 def child_environment(start: Mapping[str, str], env_files: list[str], extra: Mapping[str, str]) -> dict[str, str]:
     """A worker's environment, made anew each time from devsup's own: an edited env file counts, a removed line too."""
-    env = {key: value for key, value in start.items() if not key.startswith("DEVSUP_")}
+    env = {key: value for key, value in start.items() if not key.startswith("DEVSUP_") or key == "DEVSUP_DEBUG"}
     if env_files:
         from dotenv import dotenv_values  # noqa: PLC0415
 

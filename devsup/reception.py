@@ -116,7 +116,11 @@ class Reception:
             self._supervisor.bus.publish(events.ReloaderOff(name=message["name"]))
 
     def _on_usage(self, _link: Link, message: Message, _fds: list[int]) -> None:
-        self._supervisor.current.refused = events.Refused(problem=message["problem"], remedy=message["remedy"], code=2)
+        problem, remedy = message["problem"], message["remedy"]
+        if self._supervisor.current.generation == 1:
+            self._supervisor.current.refused = events.Refused(problem=problem, remedy=remedy, code=2)
+        else:  # it ran before: a save can mend it
+            self._supervisor.bus.publish(events.Trouble(text=f"{problem} {remedy}"))
 
     def _on_trouble(self, _link: Link, message: Message, _fds: list[int]) -> None:
         self._supervisor.bus.publish(events.Trouble(text=message["text"]))

@@ -296,7 +296,7 @@ class Supervisor:
                 reload.drained = now
             case words.Stopping(then="end"):
                 self.bus.publish(events.Stopping(reason="asked to"))
-            case words.Starting(generation) if self._reload is not None or not isinstance(before, words.Resting):
+            case words.Starting(generation) if generation != before.generation and self._is_reload(before):
                 reload = self._reload or self._begin_reload(generation - 1, now)
                 reload.drained = reload.drained or now
                 reload.stopped = now
@@ -304,6 +304,9 @@ class Supervisor:
                 self._reload = None
             case _:
                 pass
+
+    def _is_reload(self, before: words.Phase) -> bool:
+        return self._reload is not None or not isinstance(before, words.Resting)
 
     def _begin_reload(self, generation: int, now: float) -> _Reload:
         files = sorted(self.changes.dirty)

@@ -36,6 +36,7 @@ class Console:
         self._colour, self._width = colour, width
         self._started: events.ServiceStarted | None = None
         self._first = True
+        self._restarted = False
 
     def __call__(self, _at: float, _service: str, event: Event) -> None:
         """A subscriber of the bus."""
@@ -68,7 +69,7 @@ class Console:
                 self._started = event
                 return []
             case events.WorkerReady():
-                return self._banner(event) if self._first else []
+                return self._ready(event)
             case events.Reloaded():
                 return [self._reloaded(event)]
             case events.ReloadWaiting():
@@ -81,6 +82,12 @@ class Console:
                 return self._failed(event)
             case _:
                 return self._simple(event)
+
+    def _ready(self, event: events.WorkerReady) -> list[str]:
+        if self._first:
+            return self._banner(event)
+        again, self._restarted = self._restarted, False
+        return [f"[green]serving again[/green], pid {event.pid}, ready in {event.seconds:.2f} s"] if again else []
 
     def _banner(self, event: events.WorkerReady) -> list[str]:
         self._first = False
@@ -149,6 +156,7 @@ class Console:
             case events.WorkLost(name=name, age=age, detail=detail):
                 return [f"[red]lost[/red]: {_plain(name)} after {age:.1f} s{': ' + _plain(detail) if detail else ''}"]
             case events.RestartScheduled(delay=delay, crashes=crashes):
+                self._restarted = True
                 return [f"starting it again in {delay:.2f} s{f' (crash {crashes} within a minute)' if crashes > 1 else ''}"]
             case events.CrashLoop(crashes=crashes):
                 return [f"[red]{crashes} crashes within a minute[/red]: waiting for a save"]

@@ -104,6 +104,9 @@ class Terminal:
 
         while True:
             await anyio.wait_readable(0)
+            if os.tcgetpgrp(0) != os.getpgrp():  # in the background, to read would stop us
+                await anyio.sleep(0.5)
+                continue
             data = os.read(0, 1024)
             if not data:
                 return

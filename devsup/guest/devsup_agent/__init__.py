@@ -72,15 +72,34 @@ def _run_after(spec, part):
 
 
 def _patch(part, module):
-    try:
+    with guard(f"the hook for {module.__name__}"):
         __import__("devsup_agent." + part)
         sys.modules["devsup_agent." + part].patch(module)
-    except Exception as exc:
-        if os.environ.get("DEVSUP_DEBUG"):
-            import traceback
 
-            traceback.print_exc()
-            sys.stderr.write(f"devsup: the hook for {module.__name__} failed: {exc!r}\n")
+
+class guard:  # noqa: N801 - reads as contextlib.suppress, which would be an import
+    """Whatever goes wrong inside is told to the supervisor, and kept from the program."""
+
+    def __init__(self, what):
+        self._what = what
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, exc, trace):
+        if exc is None or not issubclass(kind, Exception):
+            return False
+        try:
+            from devsup_agent.agent import agent
+
+            agent.send("trouble", text=f"{self._what}: {exc!r}")
+            if os.environ.get("DEVSUP_DEBUG"):
+                import traceback
+
+                traceback.print_exception(kind, exc, trace)
+        except Exception:
+            return True
+        return True
 
 
 def _hook_input():

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 
-from devsup_agent import work
+from devsup_agent import guard, work
 from devsup_agent.agent import agent
 from devsup_agent.threaded import ThreadedDrain
 
@@ -89,7 +89,7 @@ def _patch_werkzeug(module):
 
     def serve_forever(self, *args, **kwargs):
         drain = None
-        with contextlib.suppress(Exception):
+        with guard("a hook of socket"):
             drain = self.devsup = ThreadedDrain(self, agent)
             routes, self.app = _routes(self.app), _wrap(self.app)
             agent.serve(drain, "werkzeug", routes)
@@ -100,7 +100,7 @@ def _patch_werkzeug(module):
 
     def set_up(self):
         setup(self)
-        with contextlib.suppress(Exception):
+        with guard("a hook of socket"):
             self.devsup = Connection(self.connection)
             self.rfile = io.BufferedReader(_FirstByte(self.rfile.detach(), self.devsup))
 
@@ -115,7 +115,7 @@ def _patch_werkzeug(module):
             drain.end(self.devsup)
 
     def run_one(self):
-        with contextlib.suppress(Exception):
+        with guard("a hook of socket"):
             self.devsup.method, self.devsup.path = self.command, self.path.partition("?")[0]
             self.devsup.upgraded = "websocket" in self.headers.get("Upgrade", "").lower()
             _here.request = self.devsup

@@ -11,7 +11,7 @@ import time
 import typing
 import weakref
 
-from devsup_agent import asgi, sockets
+from devsup_agent import asgi, guard, sockets
 from devsup_agent.agent import agent
 from devsup_agent.uvicorn_drain import Drain
 
@@ -101,17 +101,19 @@ def _patch_config(config_class):
         wanted = kwargs.pop("reload", False)
         rules = {name: kwargs.pop(name, None) or [] for name in _RULES}
         construct(self, *args, **kwargs)
-        with contextlib.suppress(Exception):
+        with guard("a hook of uvicorn"):
             if wanted or self.reload:
                 self.reload = False
-                dirs, includes, excludes = ([rule] if isinstance(rule, str) else [str(each) for each in rule] for rule in rules.values())
+                dirs, includes, excludes = (
+                    [rule] if isinstance(rule, str) else [str(each) for each in rule] for rule in rules.values()
+                )
                 agent.send("reloader", name="uvicorn", dirs=dirs, includes=includes, excludes=excludes)
             if not self.uds and self.fd is None:
                 agent.send("intends", host=self.host or "", port=self.port)
 
     def loaded(self):
         load(self)
-        with contextlib.suppress(Exception):
+        with guard("a hook of uvicorn"):
             self.devsup = asgi.Tracker(agent)
             self.loaded_app = self.devsup.wrap(self.loaded_app)
 
@@ -128,17 +130,17 @@ def _patch_server(module):
     )
 
     async def started(self, *args, **kwargs):
-        with contextlib.suppress(Exception):
+        with guard("a hook of uvicorn"):
             self.server_state.connections, self.server_state.tasks = Connections(), Shrinking()
         await startup(self, *args, **kwargs)
-        with contextlib.suppress(Exception):
+        with guard("a hook of uvicorn"):
             if self.started and hasattr(self.config, "devsup"):
                 sockets.report([sock for server in self.servers for sock in server.sockets or ()])
                 self.devsup = Drain(self)
                 agent.serve(self.devsup, "uvicorn", routes(self.config.loaded_app))
 
     async def shut_down(self, *args, **kwargs):
-        with contextlib.suppress(Exception):
+        with guard("a hook of uvicorn"):
             agent.served(self.devsup)
         await shutdown(self, *args, **kwargs)
 
