@@ -8,7 +8,7 @@ A hook may fail (another version, another fork of the library): then that part o
 as if devsup were not there. Nothing in this package may raise into the program.
 
 Reading order: `sockets` (the listener moves up), `agent` (the link's end in this process), `asgi` and `uvicorn_server` (what is
-active, the gate, the stop), `socket_server` (the same for werkzeug).
+active, the gate, the stop), `wsgi` (the same for werkzeug).
 """
 
 import os
@@ -16,9 +16,9 @@ import sys
 
 _HOOKS = {
     "socket": "sockets",
-    "socketserver": "socket_server",
-    "werkzeug.serving": "socket_server",
-    "flask.cli": "socket_server",
+    "socketserver": "selector",
+    "werkzeug.serving": "wsgi",
+    "flask.cli": "wsgi",
     "uvicorn.config": "uvicorn_server",
     "uvicorn.server": "uvicorn_server",
 }

@@ -5,12 +5,8 @@ second of its poll is no part of a reload. A connection is active from its first
 request on each.
 """
 
-import contextlib
 import functools
 import io
-import os
-import selectors
-import socketserver
 import sys
 import threading
 import time
@@ -23,46 +19,8 @@ _here = threading.local()  # .request: the record that this thread works on
 
 
 def patch(module):
-    """Plant the hooks; `module` is socketserver, werkzeug.serving or flask.cli."""
-    {"socketserver": _patch_socketserver, "werkzeug.serving": _patch_werkzeug, "flask.cli": _patch_flask}[module.__name__](module)
-
-
-class Selector(selectors.PollSelector):
-    """serve_forever's selector: it can be woken, and does not tick where nothing is done at a tick."""
-
-    def __init__(self):
-        super().__init__()
-        self._wake_read, self._wake_write = os.pipe()
-        self._ticks = True
-
-    def register(self, fileobj, events, data=None):
-        """As the base's, plus the pipe that wakes it."""
-        key = super().register(fileobj, events, data)
-        server_class = type(fileobj)
-        self._ticks = getattr(server_class, "service_actions", None) is not socketserver.BaseServer.service_actions
-        super().register(self._wake_read, selectors.EVENT_READ)
-        fileobj.devsup_wake = self.wake
-        return key
-
-    def select(self, timeout=None):
-        """As the base's, without our own pipe in the answer."""
-        ready = super().select(timeout if self._ticks else None)
-        return [(key, events) for key, events in ready if key.fd != self._wake_read]
-
-    def wake(self):
-        """Let `select` return now, and from now on."""
-        with contextlib.suppress(OSError):
-            os.write(self._wake_write, b"x")
-
-    def close(self):
-        """As the base's, and the pipe."""
-        super().close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
-
-
-def _patch_socketserver(module):
-    module._ServerSelector = Selector
+    """Plant the hooks; `module` is werkzeug.serving or flask.cli."""
+    {"werkzeug.serving": _patch_werkzeug, "flask.cli": _patch_flask}[module.__name__](module)
 
 
 def _patch_werkzeug(module):
@@ -89,7 +47,7 @@ def _patch_werkzeug(module):
 
     def serve_forever(self, *args, **kwargs):
         drain = None
-        with guard("a hook of socket"):
+        with guard("a hook of werkzeug"):
             drain = self.devsup = ThreadedDrain(self, agent)
             routes, self.app = _routes(self.app), _wrap(self.app)
             agent.serve(drain, "werkzeug", routes)
@@ -100,7 +58,7 @@ def _patch_werkzeug(module):
 
     def set_up(self):
         setup(self)
-        with guard("a hook of socket"):
+        with guard("a hook of werkzeug"):
             self.devsup = Connection(self.connection)
             self.rfile = io.BufferedReader(_FirstByte(self.rfile.detach(), self.devsup))
 
@@ -115,7 +73,7 @@ def _patch_werkzeug(module):
             drain.end(self.devsup)
 
     def run_one(self):
-        with guard("a hook of socket"):
+        with guard("a hook of werkzeug"):
             self.devsup.method, self.devsup.path = self.command, self.path.partition("?")[0]
             self.devsup.upgraded = "websocket" in self.headers.get("Upgrade", "").lower()
             _here.request = self.devsup
