@@ -40,6 +40,7 @@ class Changes:
         self._seen: dict[str, str] = {}
         self._named: set[str] = set()
         self._spawned_at = 0.0
+        self._lock = anyio.Lock()  # one look at a time: each is compared with the one before
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -68,22 +69,27 @@ class Changes:
             ignore=(*self._own_rules.ignore, *(glob for glob in excludes if glob not in _UVICORN_DEFAULTS)),
         )
 
-    async def learned(self, paths: Iterable[str]) -> None:
-        """The worker has imported these files (all so far)."""
+    async def learned(self, paths: Iterable[str], folders: Iterable[str]) -> None:
+        """The worker has imported these files, and packages in these folders (all so far)."""
         files = frozenset(os.path.realpath(path) for path in paths)
-        packages = frozenset(os.path.dirname(path) for path in files if path.endswith(f"{os.sep}__init__.py"))  # noqa: PTH120
-        new = files - self._baseline.keys()
-        self.loaded = Loaded(files, packages, running=True)
-        self._watcher.include(files)
-        known = await anyio.to_thread.run_sync(watch.older_than, new, self._spawned_at)
-        self._baseline.update(known)
-        # Saved while the worker booted: what it has loaded of them nobody knows.
-        late = new - known.keys()
-        if late:
-            self.dirty |= late
-            self._put(Changed())
+        packages = frozenset(os.path.realpath(folder) for folder in folders)
+        async with self._lock:
+            new = files - self._baseline.keys()
+            self.loaded = Loaded(files, packages, running=True)
+            self._watcher.include(files)
+            known = await anyio.to_thread.run_sync(watch.older_than, new, self._spawned_at)
+            self._baseline.update(known)
+            # Saved while the worker booted: what it has loaded of them nobody knows.
+            late = new - known.keys()
+            if late:
+                self.dirty |= late
+                await self._announce()
 
     async def _consider(self, batch: set[str]) -> None:
+        async with self._lock:
+            await self._consider_batch(batch)
+
+    async def _consider_batch(self, batch: set[str]) -> None:
         batch = {os.path.realpath(path) for path in batch or self._baseline}
         verdicts = {path: judge(path, self.rules, self.loaded) for path in batch}
         candidates = {path for path, verdict in verdicts.items() if verdict == "reload"}
@@ -92,10 +98,10 @@ class Changes:
             return
         for path in sorted(path for path, verdict in verdicts.items() if verdict == "name"):
             self._name(path)
-        found = await anyio.to_thread.run_sync(watch.digests, candidates | self.dirty)
         before = set(self.dirty)
-        moved = {path for path in candidates if self._is_news(path, found[path])}
-        self.dirty = {path for path in candidates | self.dirty if self._differs(path, found[path])}
+        found = await anyio.to_thread.run_sync(watch.digests, candidates | before)
+        moved = {path for path in found if self._is_news(path, found[path])}
+        self.dirty = {path for path in found if self._differs(path, found[path])}
         self._seen.update(found)
         if self.dirty and (moved & self.dirty):
             await self._announce()

@@ -84,7 +84,7 @@ def choose(config: Config, name: str | None) -> tuple[str, Service]:
     names = ", ".join(config.services)
     if name is None and len(config.services) > 1:
         problem = f"{config.path} has several services: {names}."
-        raise UsageError(problem, f'Name one of them, as in "devsup start {next(iter(config.services))}".')
+        raise UsageError(problem, f'Name one of them, as in "devsup run --service {next(iter(config.services))}".')
     if name is None:
         return next(iter(config.services.items()), (_DEFAULT_NAME, Service()))
     if name in config.services:

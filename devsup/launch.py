@@ -61,7 +61,9 @@ def make_plan(options: Options, found: Interpreter) -> Plan:
     env_files = [str(cwd / name) for name in service.env_files]
     for name in env_files:
         if not Path(name).is_file():
-            raise UsageError(f"There is no env file {name}.", "Create it, or leave --env-file out.")
+            raise UsageError(
+                f"There is no env file {name}.", "Create it, or take it out of --env-file (in the config: env_files)."
+            )
     _check_folders(service.watch, cwd)
     return Plan(
         name=options.name,
@@ -99,10 +101,25 @@ def resolve(command: tuple[str, ...], found: Interpreter, environ: Mapping[str, 
         program = found.path
     if program is None:
         raise UsageError(f'There is no program "{first}" in {found.bin or "PATH"}.', _remedy(first, found, cwd))
-    script = next((word for word in rest if not word.startswith("-")), "") if Path(program).name.startswith("python") else ""
-    if script.endswith(".py") and rest[0] == script and not (cwd / script).is_file():
+    script = _script(rest) if Path(program).name.startswith("python") else None
+    if script is not None and not (cwd / script).exists():
         raise UsageError(f"There is no file {script} in {cwd}.", "Name a file that exists, or its folder with --cwd.")
     return [program, *rest]
+
+
+def _script(words: list[str]) -> str | None:
+    """The script that a Python command line runs, if it runs one."""
+    takes_value = False
+    for word in words:
+        if takes_value:
+            takes_value = False
+        elif word in {"-W", "-X", "--check-hash-based-pycs"}:
+            takes_value = True
+        elif word.startswith(("-c", "-m")) or word == "-":
+            return None
+        elif not word.startswith("-"):
+            return word
+    return None
 
 
 def _remedy(first: str, found: Interpreter, cwd: Path) -> str:

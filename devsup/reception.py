@@ -91,10 +91,16 @@ class Reception:
 
     def _on_ready(self, link: Link, message: Message, _fds: list[int]) -> None:
         link.serves = True
-        self._supervisor.ready(self._supervisor.current, message["server"], link.python, [], message["routes"])
+        self._supervisor.tasks.start_soon(self._become_ready, link, message)
+
+    async def _become_ready(self, link: Link, message: Message) -> None:
+        current = self._supervisor.current
+        await self._supervisor.changes.learned(message["paths"], message["packages"])
+        if current is self._supervisor.current:
+            self._supervisor.ready(current, message["server"], link.python, [], message["routes"])
 
     def _on_files(self, _link: Link, message: Message, _fds: list[int]) -> None:
-        self._supervisor.tasks.start_soon(self._supervisor.changes.learned, message["paths"])
+        self._supervisor.tasks.start_soon(self._supervisor.changes.learned, message["paths"], message["packages"])
 
     def _on_clear(self, link: Link, message: Message, _fds: list[int]) -> None:
         self._supervisor.said("drain", link, message["seq"])

@@ -234,13 +234,13 @@ class Supervisor:
         served = None if current.ready is None else now - current.ready
         self.listeners.listen_again()
         self.terminal.prompting = False
-        self.bus.publish(
-            events.WorkerExited(generation=current.generation, pid=handle.pid, exit=ended, served=served, expected=expected)
-        )
         failed = served is None and not expected and (ended.code != 0 or current.listened)
         if current.refused is not None and failed:
             self.bus.publish(current.refused)
-        elif failed:
+        self.bus.publish(
+            events.WorkerExited(generation=current.generation, pid=handle.pid, exit=ended, served=served, expected=expected)
+        )
+        if current.refused is None and failed:
             self.changes.failed()
             self.bus.publish(events.WorkerFailed(generation=current.generation, exit=ended, tail=handle.streams.tail()))
         if not expected:

@@ -29,21 +29,21 @@ _SIGNALS = {
 
 
 class Console:
-    """Renders events with rich and hands the text on; `write` must not block."""
+    """Renders events with rich and hands the text on; `write(text, 1 or 2)` must not block."""
 
-    def __init__(self, write: Callable[[str], None], *, colour: bool, width: int, level: Level, cwd: Path) -> None:
+    def __init__(self, write: Callable[[str, int], None], *, colour: bool, width: int, level: Level, cwd: Path) -> None:
         self._write, self._level, self._cwd = write, level, cwd
         self._colour, self._width = colour, width
         self._started: events.ServiceStarted | None = None
         self._first = True
-        self._restarted = False
+        self._restarted = self._refused = False
 
     def __call__(self, _at: float, _service: str, event: Event) -> None:
         """A subscriber of the bus."""
         for line in self._lines(event):
-            self._print(line)
+            self._print(line, 2 if isinstance(event, events.Refused) else 1)
 
-    def _print(self, markup: str) -> None:
+    def _print(self, markup: str, target: int) -> None:
         from rich.console import Console as RichConsole  # noqa: PLC0415 - 50 ms that the first worker need not wait for
         from rich.text import Text  # noqa: PLC0415
 
@@ -57,7 +57,7 @@ class Console:
         )
         with console.capture() as capture:
             console.print(Text.assemble(("devsup ", "bold cyan"), Text.from_markup(markup)), soft_wrap=True)
-        self._write(capture.get())
+        self._write(capture.get(), target)
 
     # -- one event, its lines -----------------------------------------------------------------------------------------
 
@@ -132,13 +132,14 @@ class Console:
         return lines
 
     def _exited(self, event: events.WorkerExited) -> list[str]:
-        if event.expected or (event.served is None and event.exit.code == 0):
+        if event.expected or self._refused or (event.served is None and event.exit.code == 0):
             return [f"[dim]worker {event.generation} (pid {event.pid}) ended[/dim]"] if self._level == "verbose" else []
         served = "" if event.served is None else f" after {event.served:.1f} s of service"
         return [f"[red]worker (pid {event.pid}) ended[/red] with {_exit(event.exit)}{served}"]
 
     def _failed(self, event: events.WorkerFailed | events.Refused) -> list[str]:
         if isinstance(event, events.Refused):
+            self._refused = True
             return [f"[red]{_plain(event.problem)}[/red] {_plain(event.remedy)}"]
         return ["[red]it did not start[/red]; clients get 503 with the reason. Save a file to try again."]
 

@@ -406,6 +406,8 @@ def make_environment(folder: Path, python: str, packages: tuple[str, ...]) -> Pa
             shutil.copytree(source, library / name, ignore=shutil.ignore_patterns("__pycache__"))
         elif spec is not None and spec.origin:
             shutil.copy(spec.origin, library)
+        for metadata in Path(spec.origin).parent.parent.glob(f"{name}-*.dist-info") if spec and spec.origin else ():
+            shutil.copytree(metadata, library / metadata.name)
     script = folder / "bin" / "uvicorn"
     script.write_text(CONSOLE_SCRIPT.format(python=folder / "bin" / "python"))
     script.chmod(0o755)

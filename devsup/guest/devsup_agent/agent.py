@@ -160,9 +160,9 @@ class Agent:
         """A server of this process accepts requests from now on."""
         if self.connect():
             self.servers.append(server)
-            self.send("files", paths=modules.imported_files())
+            files, packages = modules.imported()
             finder.on_import = self._grew
-            self.send("ready", server=name, routes=routes)
+            self.send("ready", server=name, routes=routes, paths=files, packages=packages)
 
     def served(self, server):
         """A server of this process has ended."""
@@ -177,7 +177,11 @@ class Agent:
 
     def _send_growth(self):
         self._growth = None
-        self.send("files", paths=modules.imported_files())
+        self._send_files()
+
+    def _send_files(self):
+        files, packages = modules.imported()
+        self.send("files", paths=files, packages=packages)
 
     def prompting(self, on):
         """The program began or ended to read from the terminal."""
@@ -186,7 +190,10 @@ class Agent:
             self.send("prompt", on=self._prompts > 0)
 
     def lost(self, work):
-        """Work that is being cut: say what it was."""
+        """Work that is being cut: say what it was, once."""
+        if work.told:
+            return
+        work.told = True
         self.send("lost", name=work.name, age=time.monotonic() - work.started, detail=work.detail())
 
 

@@ -16,8 +16,14 @@ class Tracker:
         self.agent = agent
         self.requests = set()
         self.websockets = set()
+        self.writing = set()  # answers whose app has returned, and that a slow client still reads
         self.changed = None
         self._last_words = set()
+
+    def records(self):
+        """All that may be active."""
+        self.writing = {each for each in self.writing if each.busy(0)}
+        return self.requests | self.websockets | self.writing
 
     def streams(self):
         """The per-route settings."""
@@ -50,6 +56,8 @@ class Tracker:
                 return _swallow()
             if message["type"] == "http.response.body":
                 request.last = message.get("body", b"")
+                if self.changed is not None and request.at_event_end():
+                    self.changed()
             elif request.head is None:
                 request.head = message.get("headers", ())
             return send(message)
@@ -64,6 +72,7 @@ class Tracker:
                 raise
         finally:
             self.requests.discard(request)
+            self._note_unwritten(request)
             if self.changed is not None:
                 self.changed()
 
@@ -78,6 +87,12 @@ class Tracker:
         finally:
             self.websockets.discard(websocket)
             websocket.finished()
+
+    def _note_unwritten(self, request):
+        transport = getattr(request.cycle, "transport", None)
+        if transport is not None and transport.get_write_buffer_size():
+            request.transport = transport
+            self.writing = {each for each in self.writing if each.busy(0)} | {request}
 
     def end_stream(self, request):
         """End an event stream as if its app had: the client sees a whole answer, and reconnects."""

@@ -19,19 +19,28 @@ def _foreign_folders():
     return tuple(os.path.join(folder, "") for folder in folders | {os.path.realpath(folder) for folder in folders})
 
 
-def imported_files():
-    """Absolute paths of the imported files that are the user's own, sorted."""
+def imported():
+    """The user's own that is imported: absolute paths of the files, and of the packages' folders."""
     foreign = _foreign_folders()
-    files = set()
+    files: set = set()
+    packages: set = set()
     for module in list(sys.modules.values()):
         path = getattr(module, "__file__", None)
-        if not isinstance(path, str):
+        if isinstance(path, str):
+            files.add(os.path.abspath(path))
+        try:
+            packages.update(os.path.abspath(folder) for folder in getattr(module, "__path__", None) or ())
+        except Exception:
             continue
-        path = os.path.abspath(path)
-        installed = f"{os.sep}site-packages{os.sep}" in path or f"{os.sep}dist-packages{os.sep}" in path
-        if not (installed or path.startswith(foreign)):
-            files.add(path)
-    return sorted(files)
+    return sorted(_own(files, foreign)), sorted(_own(packages, foreign))
+
+
+def _own(paths, foreign):
+    installed = f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}"
+    foreign_paths = (
+        path for path in paths if (path + os.sep).startswith(foreign) or any(part in path + os.sep for part in installed)
+    )
+    return set(paths).difference(foreign_paths)
 
 
 def compile_errors(paths):

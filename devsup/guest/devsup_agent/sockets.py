@@ -22,7 +22,10 @@ _bound: weakref.WeakSet = weakref.WeakSet()  # bound by this process, not yet li
 _known: set = set()  # (host, port) of all that the supervisor holds
 gate = threading.Event()  # threaded servers accept only while it is set
 gate.set()
+accepting = threading.Lock()  # held from the look at the gate until the connection is known
+on_accept: list = []  # who is told of each connection, with the lock held
 stopping = threading.Event()  # with it, a closed gate lets accept fail instead of wait
+_pipe: list = []  # two descriptors; the first is readable once it is set
 
 
 class StoppingError(OSError):
@@ -137,21 +140,56 @@ def _hand_up(sock, backlog):
 
 
 def _accept(self):
-    if self not in _kept or self.gettimeout() == 0:
+    if not _is_kept(self) or self.gettimeout() == 0:
         return _real["accept"](self)
     while True:
         gate.wait()
         if stopping.is_set():
             raise StoppingError(errno.ECONNABORTED, "devsup stops this worker")
-        try:
-            connection, address = _real["accept"](self)
-        except BlockingIOError:
-            if not select.select([self], [], [], self.gettimeout())[0]:
-                raise TimeoutError("timed out") from None
-            continue
-        if socket.getdefaulttimeout() is None:
-            connection.setblocking(True)
-        return connection, address
+        with accepting:  # whoever closes the gate knows afterwards of every connection that came before
+            try:
+                accepted = _real["accept"](self) if gate.is_set() else None
+            except BlockingIOError:
+                accepted = None
+            if accepted is not None and on_accept:
+                on_accept[-1](accepted[0])
+        if accepted is not None:
+            if socket.getdefaulttimeout() is None:
+                accepted[0].setblocking(True)
+            return accepted
+        if gate.is_set():
+            _wait_for_connection(self)
+
+
+def _is_kept(sock):
+    if sock not in _kept and type(sock) is not socket.socket and _known:  # a listener that was wrapped for TLS
+        with contextlib.suppress(OSError):
+            if sock.getsockname()[:2] in _known:
+                _kept[sock] = 128
+    return sock in _kept
+
+
+def _wait_for_connection(sock):
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    poll.register(_stop_pipe()[0], select.POLLIN)
+    timeout = sock.gettimeout()
+    if not poll.poll(None if timeout is None else timeout * 1000):
+        raise socket.timeout("timed out")
+
+
+def _stop_pipe():
+    with accepting:
+        if not _pipe:
+            _pipe.extend(os.pipe())
+    return _pipe
+
+
+def stop_accepting():
+    """Let every blocking accept of a kept listener end."""
+    stopping.set()
+    gate.set()
+    os.write(_stop_pipe()[1], b"x")
 
 
 def _setblocking(self, flag):

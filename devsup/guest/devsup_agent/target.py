@@ -3,6 +3,7 @@
 Run as `python -m devsup_agent.target module:app [the server's own options]`, in the project's interpreter.
 """
 
+import difflib
 import importlib
 import importlib.util
 import inspect
@@ -18,14 +19,43 @@ def main():
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     app = load(target)
+    port = _port(rest)
+    if port is not None and not 0 <= port <= 65535:
+        _refuse(f"Port {port} is out of range.", "Choose one from 1 to 65535, or 0 for any: --port 8000")
     # A factory makes either kind; the option is uvicorn's alone.
     if "--factory" in rest or _is_asgi(app):
-        sys.argv = ["uvicorn", target, *rest]
-        return _server("uvicorn.main", "uvicorn", target).main()
+        return _command(_server("uvicorn.main", "uvicorn", target).main, "uvicorn", [target, *rest])
     if _is_flask(app):
-        sys.argv = ["flask", "--app", target, "run", *rest]
-        return _server("flask.cli", "flask", target).main()
+        return _command(_server("flask.cli", "flask", target).cli, "flask", ["--app", target, "run", *rest])
     return _run_wsgi(target, app, rest)
+
+
+def _port(rest):
+    for word, following in zip(rest, [*rest[1:], ""]):
+        name, _, value = word.partition("=")
+        if name in ("--port", "-p"):
+            number = value or following
+            return int(number) if number.lstrip("-").isdigit() else None
+    return None
+
+
+def _command(command, name, args):
+    """Run a click command as its console script does; its usage errors are the user's to mend, not a save's."""
+    sys.argv = [name, *args]
+    try:
+        return command.main(args=args, prog_name=name, standalone_mode=False)
+    except Exception as exc:
+        if type(exc).__name__ == "Abort":
+            return 1
+        if getattr(exc, "exit_code", None) == 2 and hasattr(exc, "format_message"):
+            _refuse(
+                f"{name}: {exc.format_message()}",
+                f"Its options: devsup run {sys.argv[1] if name == 'uvicorn' else sys.argv[2]} --help",
+            )
+        if hasattr(exc, "show"):
+            exc.show()
+            return 1
+        raise
 
 
 def load(target):
@@ -42,9 +72,12 @@ def load(target):
     found = importlib.import_module(module_name)
     for name in attribute.rstrip("()").split("."):
         if not hasattr(found, name):
-            apps = [key for key, value in getattr(found, "__dict__", {}).items() if _looks_like_app(value)]
-            hint = f"devsup run {module_name}:{apps[0]}" if apps else f"name one that exists: devsup run {module_name}:NAME"
-            _refuse(f"Module {module_name!r} has no attribute {name!r}.", hint)
+            names = getattr(found, "__dict__", {})
+            apps = [key for key, value in names.items() if _looks_like_app(value)]
+            near = [*difflib.get_close_matches(name, [each for each in names if not each.startswith("_")], n=1), *apps, "NAME"]
+            _refuse(
+                f"Module {module_name!r} has no attribute {name!r}.", f"Name one that it has: devsup run {module_name}:{near[0]}"
+            )
         found = getattr(found, name)
     if not callable(found):
         _refuse(
@@ -105,13 +138,15 @@ def _server(module, package, target):
 def _run_wsgi(target, app, rest):
     import argparse
 
-    parser = argparse.ArgumentParser(prog=f"devsup run {target}", description="werkzeug's server for a WSGI app", add_help=False)
+    class Parser(argparse.ArgumentParser):
+        def error(self, message):
+            _refuse(f"werkzeug: {message}.", f"It takes --host and --port: devsup run {target} --port 8000")
+
+    parser = Parser(prog=f"devsup run {target}", description="werkzeug's server for a WSGI app", add_help=False)
     parser.add_argument("--help", action="help")
     parser.add_argument("--host", "-h", default="127.0.0.1")
     parser.add_argument("--port", "-p", type=int, default=5000)
     options = parser.parse_args(rest)
-    if not 0 <= options.port <= 65535:
-        parser.error(f"argument --port/-p: {options.port} is not in 0..65535")
     serving = _server("werkzeug.serving", "werkzeug", target)
     agent.send("intends", host=options.host, port=options.port)
     return serving.run_simple(options.host, options.port, app, threaded=True)

@@ -13,26 +13,33 @@ FRESH = 0.25  # seconds: a connection this young may have its first byte under w
 class ThreadedDrain:
     """Stands between the agent's commands and a socketserver whose requests run in threads."""
 
-    def __init__(self, server, agent):
-        self.server, self.agent = server, agent
+    def __init__(self, server, agent, record):
+        self.server, self.agent, self._record = server, agent, record
         self._lock = threading.RLock()
-        self._open = set()  # the connections, from accept to close
+        self._sockets = {}  # the connections, from accept to close
         self._waited_for: set = set()
         self._done = None
         self._closed = False
         self._timer = None
         self._grace_ends = 0.0
+        sockets.on_accept.append(self.connection)
 
-    def begin(self, connection):
-        """A connection was accepted."""
+    def connection(self, sock):
+        """The record of an accepted connection."""
         with self._lock:
-            self._open.add(connection)
+            if sock not in self._sockets:
+                self._sockets[sock] = self._record(sock)
+            return self._sockets[sock]
 
-    def end(self, connection):
+    def end(self, sock):
         """A connection is closed, its last byte written."""
         with self._lock:
-            self._open.discard(connection)
+            self._sockets.pop(sock, None)
             self._check()
+
+    @property
+    def _open(self):
+        return set(self._sockets.values())
 
     # -- commands, from the agent's thread --------------------------------------------------------------------------
 
@@ -50,8 +57,9 @@ class ThreadedDrain:
 
     def close_gate(self, done):
         """Let nothing new in, end streams, and call `done` once nothing is active."""
-        with self._lock:
+        with sockets.accepting:
             sockets.gate.clear()
+        with self._lock:
             self._closed, self._done = True, done
             self._grace_ends = time.monotonic() + self.agent.settings.get("stream_grace", 2.0)
             for each in list(self._open):
@@ -76,8 +84,7 @@ class ThreadedDrain:
             self.close_gate(self._exit)
 
     def _exit(self):
-        sockets.stopping.set()
-        sockets.gate.set()
+        sockets.stop_accepting()
         setattr(self.server, "_BaseServer__shutdown_request", True)  # noqa: B010 - a private name of socketserver's
         wake = getattr(self.server, "devsup_wake", None)
         if wake is not None:

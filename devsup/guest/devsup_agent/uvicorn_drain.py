@@ -32,7 +32,7 @@ class Drain:
         half = [
             {"name": "a half-sent request", "age": 0.0, "stream": ""} for each in list(self._connections()) if _half_sent(each)
         ]
-        return work.items(list(self.tracker.requests | self.tracker.websockets), now) + half
+        return work.items(self._records(), now) + half
 
     def drain(self, done):
         """Call `done` once everything that is active now has finished; new work is let in meanwhile."""
@@ -48,7 +48,19 @@ class Drain:
 
     def stop(self, cut):
         """End the server: after what is active, or at once, saying what was lost."""
+        if cut:  # told here and now: the loop may be the very thing that hangs
+            now = time.monotonic()
+            for record in sorted(self._records(), key=lambda each: each.started):
+                if record.busy(now):
+                    self.tracker.agent.lost(record)
         self._post(self._cut if cut else self._stop)
+
+    def _records(self):
+        """As the tracker's, from the agent's thread: the loop may change the sets while they are read."""
+        for _ in range(10):
+            with contextlib.suppress(RuntimeError):
+                return list(self.tracker.records())
+        return []
 
     def _post(self, call, *args):
         with contextlib.suppress(RuntimeError):
@@ -65,7 +77,7 @@ class Drain:
 
     def _begin(self, done):
         now = time.monotonic()
-        busy = {record for record in self.tracker.requests | self.tracker.websockets if record.busy(now)}
+        busy = {record for record in self.tracker.records() if record.busy(now)}
         self._waited_for = busy | {each for each in self._connections() if _half_sent(each)}
         self._watch(done)
         self._check()
@@ -82,11 +94,10 @@ class Drain:
             done()
 
     def _left_of_save(self, now):
-        left = set()
+        left, records = set(), self.tracker.records()
         for each in self._waited_for or ():
             if hasattr(each, "busy"):
-                alive = each in self.tracker.requests or each in self.tracker.websockets
-                left.update([each] if alive and each.busy(now) else [])
+                left.update([each] if each in records and each.busy(now) else [])
             elif each in self._connections() and _half_sent(each):
                 left.add(each)
             else:  # it has been sent whole: from now on its request is waited for
@@ -103,7 +114,7 @@ class Drain:
                 self.tracker.end_stream(request)
             elif request.cycle is not None:
                 request.cycle.keep_alive = False
-        records = {each for each in self.tracker.requests | self.tracker.websockets if not each.cut}
+        records = {each for each in self.tracker.records() if not each.cut}
         return records | set(self._connections())
 
     def _rearm(self, left, now):
@@ -124,10 +135,19 @@ class Drain:
             self._closed = []
             for server in self.server.servers:
                 self._closed.extend(sock.dup() for sock in server.sockets or ())
-                server.close()
+                self._stop_accepting(server)
         self._watch(done)
         self.loop.call_later(self.tracker.agent.settings.get("stream_grace", 2.0), self._end_grace)
         self._after_turns(_TURNS, self._sweep)
+
+    def _stop_accepting(self, server):
+        # asyncio's accept finishes a few turns later, and drops its connection when the server is closed by then.
+        if isinstance(server, asyncio.base_events.Server):
+            for sock in server.sockets:
+                self.loop.remove_reader(sock.fileno())
+            self._after_turns(_TURNS, server.close)
+        else:
+            server.close()
 
     def _after_turns(self, turns, call):
         if turns:
@@ -185,10 +205,7 @@ class Drain:
         self._close(self._exit)
 
     def _cut(self):
-        now = time.monotonic()
-        for record in sorted(self.tracker.requests | self.tracker.websockets, key=lambda each: each.started):
-            if record.busy(now):
-                self.tracker.agent.lost(record)
+        for record in self.tracker.records():
             if hasattr(record, "noticed"):
                 self._close_websocket(record)
             record.cut = True

@@ -22,11 +22,13 @@ class WebSocket:
         self.protocol = getattr(receive, "__self__", None)
         self.started = time.monotonic()  # of the handshake, then of the last message
         self.in_hand = True  # the handshake or a message that the app has taken, and not yet asked past
+        self.told = False
         self.cut = False  # closed by a reload: closed once, whatever the app still sends
         self.noticed = False  # the app knows that its client is gone
         self.task = asyncio.current_task()
         self._answered = False
-        self._pushed = None  # time of the last send since the message, while the gaps stay short
+        self._pushed = None  # time of the last send by others since the handler was done, while the gaps stay short
+        self._streak = False  # there was such a send
         self._receiver = None
         self._tasks = {}
         self._undelivered = []
@@ -36,7 +38,8 @@ class WebSocket:
     async def receive(self):
         """The app's receive: asking for the next message says that the last one is done with."""
         if self._answered and self.in_hand:
-            self.in_hand = False
+            # What the handler itself has sent was the answer; another sender has a moment from now on.
+            self.in_hand, self._pushed = False, time.monotonic()
             self._changed()
         self._receiver = asyncio.current_task()
         try:
@@ -45,7 +48,7 @@ class WebSocket:
             self._receiver = None
         if message["type"] == "websocket.receive":
             self.in_hand = True
-            self.started = self._pushed = time.monotonic()
+            self.started, self._pushed, self._streak = time.monotonic(), None, False
             self._changed()
         elif message["type"] == "websocket.disconnect":
             self._gone()
@@ -58,8 +61,9 @@ class WebSocket:
             self._undelivered.append(message)
             return
         now = time.monotonic()
-        if self._pushed is not None:
-            self._pushed = now if now - self._pushed <= GAP or self.in_hand else None
+        if self._pushed is not None and not self.in_hand:
+            self._streak = now - self._pushed <= GAP
+            self._pushed = now if self._streak else None
         try:
             await self._send(message)
         except Exception:
@@ -71,7 +75,7 @@ class WebSocket:
             self._changed()
 
     def _gone(self):
-        if not self.noticed and not self.cut and self.busy(time.monotonic()):
+        if not self.noticed and not self.cut and self._answered and (self.in_hand or self._has_task()):
             self._tracker.agent.lost(self)
         self.noticed, self.in_hand = True, False
         self._changed()
@@ -109,7 +113,7 @@ class WebSocket:
         return min(left, GAP - (now - self._pushed)) if self._is_pushing(now) and not self._has_task() else left
 
     def _is_pushing(self, now):
-        return self._pushed is not None and self._pushed > self.started and now - self._pushed <= GAP
+        return self._streak and self._pushed is not None and now - self._pushed <= GAP
 
     def _has_task(self):
         """A task that the handler started for its last message still runs; helpers that only wait are none."""

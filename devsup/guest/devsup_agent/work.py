@@ -5,6 +5,7 @@ import re
 import time
 
 FRESH_STREAM = 60.0  # seconds: an event stream of an unknown route is work until it is this old
+WRITING = 0.02  # seconds between looks at an answer that a slow client still reads; only while a reload waits
 LIMIT = 60.0  # seconds from the message: longer pushes over a WebSocket are a stream, not an answer
 
 
@@ -19,7 +20,7 @@ def stream_decision(path, streams):
 class Request:
     """One HTTP request, from its first byte until its answer is written and the app has returned."""
 
-    __slots__ = ("_streams", "cut", "cycle", "head", "last", "method", "path", "send", "started", "task")
+    __slots__ = ("_streams", "cut", "cycle", "head", "last", "method", "path", "send", "started", "task", "told", "transport")
 
     def __init__(self, method, path, streams):
         self.method = method
@@ -28,6 +29,8 @@ class Request:
         self.head = None  # the http.response.start message, once sent
         self.last = b""  # the last piece of the body
         self.cut = False
+        self.told = False
+        self.transport = None  # set when the app has returned and its answer is not yet written
         self.task = self.send = self.cycle = None
         self._streams = streams
 
@@ -63,10 +66,14 @@ class Request:
 
     def next_change(self, now):
         """Seconds until time alone changes what `busy` says, or None."""
+        if self.transport is not None:
+            return WRITING
         return FRESH_STREAM - (now - self.started) if self.is_event_stream() and now - self.started < FRESH_STREAM else None
 
     def busy(self, now):
         """Whether a reload must wait for this."""
+        if self.transport is not None:
+            return not self.cut and self.transport.get_write_buffer_size() > 0
         return not self.cut and not self.is_endless(now)
 
 

@@ -26,7 +26,7 @@ def patch(module):
 def _patch_werkzeug(module):
     agent.connect()
     run_simple, real_serve, handler = module.run_simple, module.BaseWSGIServer.serve_forever, module.WSGIRequestHandler
-    setup, handle, run_wsgi = handler.setup, handler.handle, handler.run_wsgi
+    setup, run_wsgi, shutdown_request = handler.setup, handler.run_wsgi, module.BaseWSGIServer.shutdown_request
 
     def is_running_from_reloader():
         # For the app we are the reloader's child; werkzeug and flask themselves would then expect a socket by number.
@@ -48,7 +48,7 @@ def _patch_werkzeug(module):
     def serve_forever(self, *args, **kwargs):
         drain = None
         with guard("a hook of werkzeug"):
-            drain = self.devsup = ThreadedDrain(self, agent)
+            drain = self.devsup = ThreadedDrain(self, agent, Connection)
             routes, self.app = _routes(self.app), _wrap(self.app)
             agent.serve(drain, "werkzeug", routes)
         try:
@@ -58,19 +58,17 @@ def _patch_werkzeug(module):
 
     def set_up(self):
         setup(self)
+        drain = getattr(self.server, "devsup", None)
+        if drain is None:
+            return
         with guard("a hook of werkzeug"):
-            self.devsup = Connection(self.connection)
+            self.devsup = drain.connection(self.request)
             self.rfile = io.BufferedReader(_FirstByte(self.rfile.detach(), self.devsup))
 
-    def handled(self):
-        drain = getattr(self.server, "devsup", None)
-        if drain is None or not hasattr(self, "devsup"):
-            return handle(self)
-        drain.begin(self.devsup)
-        try:
-            handle(self)
-        finally:
-            drain.end(self.devsup)
+    def closed(self, request):
+        shutdown_request(self, request)
+        with guard("a hook of werkzeug"):
+            self.devsup.end(request)
 
     def run_one(self):
         with guard("a hook of werkzeug"):
@@ -80,8 +78,8 @@ def _patch_werkzeug(module):
         run_wsgi(self)
 
     module.is_running_from_reloader, module.run_simple = is_running_from_reloader, run
-    module.BaseWSGIServer.serve_forever = serve_forever
-    handler.setup, handler.handle, handler.run_wsgi = set_up, handled, run_one
+    module.BaseWSGIServer.serve_forever, module.BaseWSGIServer.shutdown_request = serve_forever, closed
+    handler.setup, handler.run_wsgi = set_up, run_one
 
 
 def _patch_flask(module):
