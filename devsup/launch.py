@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from devsup.decide.triggers import Rules
 from devsup.decide.vocabulary import Limits
 from devsup.errors import UsageError
 from devsup.system import interpreter
+from devsup.system.keeper import Keeper
 from devsup.system.meeting import Meeting
 from devsup.system.output import Output
 from devsup.system.spawn import Spawned, spawn
@@ -177,7 +179,9 @@ class Launched:
     meeting: Meeting
     output: Output
     terminal: Terminal
+    keeper: Keeper
     first: Spawned
+    signals: list[int]  # that came before anybody could act on them
 
 
 @contextmanager
@@ -189,9 +193,15 @@ def launch(options: Options) -> Iterator[Launched]:
         output = stack.enter_context(Output(json_line(options.name) if options.log_format == "json" else None))
         meeting = stack.enter_context(Meeting())
         terminal = Terminal(output)
+        signals: list[int] = []
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda number, _frame: signals.append(number))
+        keeper = Keeper(meeting.run)
+        stack.callback(keeper.close)
         first = spawn(plan.command, plan.cwd, {**plan.environment(), **meeting.environment(1)}, terminal)
         stack.callback(first.kill)
-        yield Launched(options, plan, found, meeting, output, terminal, first)
+        keeper.watch(first.process.pid)
+        yield Launched(options, plan, found, meeting, output, terminal, keeper, first, signals)
 
 
 def json_line(service: str) -> Callable[[str, str], bytes]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-from contextlib import AsyncExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import anyio
@@ -22,13 +19,11 @@ from devsup.system.link import LinkServer
 from devsup.system.listener import Listeners
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from devsup.launch import Launched, Options
     from devsup.system.output import Output
     from devsup.system.terminal import Terminal
-
-_KEEPER = str(Path(__file__).with_name("system") / "keeper.py")
 
 
 def run(launched: Launched, spawned_at: float) -> int:
@@ -44,11 +39,10 @@ async def _run(launched: Launched, spawned_at: float) -> int:
         bus.subscribe(_console(options, output, terminal))
         listeners = Listeners()
         stack.callback(listeners.close)
-        keeper = stack.enter_context(_keeper(launched.meeting.run))
         tasks = await stack.enter_async_context(anyio.create_task_group())
         links = LinkServer(launched.meeting.run)
         stack.enter_context(terminal.single_keys())
-        supervisor = Supervisor(plan, bus, terminal, launched.meeting, listeners, tasks, keeper)
+        supervisor = Supervisor(plan, bus, terminal, launched.meeting, listeners, tasks, launched.keeper.watch)
         Reception(supervisor, links)
         tasks.start_soon(links.serve, launched.meeting.sock)
         bus.publish(
@@ -63,7 +57,7 @@ async def _run(launched: Launched, spawned_at: float) -> int:
         )
         if log is None and options.level == "verbose":
             bus.publish(events.Trouble(text=f"the event log cannot be written in {options.cwd}"))
-        tasks.start_soon(_signals, supervisor, terminal)
+        tasks.start_soon(_signals, supervisor, terminal, launched.signals)
         if terminal.is_tty:
             tasks.start_soon(terminal.read_keys, _keys(supervisor, output))
         if plan.limits.reload != "off":
@@ -101,11 +95,13 @@ def _keys(supervisor: Supervisor, output: Output) -> Callable[[str], None]:
     return on_key
 
 
-async def _signals(supervisor: Supervisor, terminal: Terminal) -> None:
+async def _signals(supervisor: Supervisor, terminal: Terminal, before: list[int]) -> None:
     wanted = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     if terminal.is_tty:
         wanted += [signal.SIGWINCH, signal.SIGTSTP]
     with anyio.open_signal_receiver(*wanted) as received:
+        for _ in before:
+            supervisor.put(words.StopAsked())
         async for number in received:
             if number == signal.SIGWINCH:
                 terminal.resize(supervisor.group())
@@ -113,29 +109,3 @@ async def _signals(supervisor: Supervisor, terminal: Terminal) -> None:
                 terminal.suspend(supervisor.group())
             else:
                 supervisor.put(words.StopAsked())
-
-
-@contextmanager
-def _keeper(token: str) -> Iterator[Callable[[int], None]]:
-    """The process that ends everything when we are gone; started with the first worker, so that it delays none."""
-    process: subprocess.Popen[bytes] | None = None
-
-    def tell(group: int) -> None:
-        nonlocal process
-        if process is None:
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", _KEEPER, token], stdin=subprocess.PIPE, start_new_session=True
-            )
-        if process.stdin is not None:
-            with suppress(OSError):
-                process.stdin.write(b"%d\n" % group)
-                process.stdin.flush()
-
-    try:
-        yield tell
-    finally:
-        if process is not None and process.stdin is not None:
-            with suppress(OSError):
-                process.stdin.write(b"quit\n")
-                process.stdin.close()
-            process.wait()

@@ -39,6 +39,35 @@ def send(number: int, pids: list[int], groups: set[int]) -> None:
             os.kill(pid, number)
 
 
+class Keeper:
+    """The supervisor's side: starts the keeper, tells it of each worker, and sends it home."""
+
+    def __init__(self, token: str) -> None:
+        import subprocess  # noqa: PLC0415 - the keeper itself does without
+
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", __file__, token], stdin=subprocess.PIPE, start_new_session=True
+        )
+
+    def watch(self, group: int) -> None:
+        """End this process group too, when we are gone."""
+        self._tell(b"%d\n" % group)
+
+    def _tell(self, line: bytes) -> None:
+        if self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.write(line)
+                self._process.stdin.flush()
+
+    def close(self) -> None:
+        """All is well: nothing is to be ended."""
+        self._tell(b"quit\n")
+        if self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()
+        self._process.wait()
+
+
 def main(token: str) -> None:
     """Wait for the end of the supervisor, then end what it has left."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):

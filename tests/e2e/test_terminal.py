@@ -31,9 +31,13 @@ class Shell:
         self._project = project
         self._folder = tempfile.mkdtemp(prefix="tmux")  # short: it holds a Unix socket
         self._env = {key: value for key, value in env.items() if key not in {"NO_COLOR", "TMUX", "TMUX_PANE"}}
-        self._env |= {"TMUX_TMPDIR": self._folder, "PS1": "READY> ", "TERM": "xterm-256color", "HISTFILE": "/dev/null"}
+        self._env |= {"TMUX_TMPDIR": self._folder, "TERM": "xterm-256color", "HISTFILE": "/dev/null"}
         self._name = f"t{os.getpid()}-{next(_NUMBERS)}"
-        self._tmux("new-session", "-d", "-x", "100", "-y", "30", "-c", str(project), "bash --norc --noprofile")
+
+    def open(self) -> None:
+        """Start it, and wait for its prompt."""
+        bash = ["env", "PS1=READY> ", "bash", "--norc", "--noprofile"]
+        self._tmux("new-session", "-d", "-x", "100", "-y", "30", "-c", str(self._project), *bash)
         self.wait_for("READY>")
 
     def _tmux(self, *words: str) -> str:
@@ -136,8 +140,11 @@ def shell(project: Path, environment: dict[str, str]) -> Iterator[Shell]:
     tool("tmux")
     tool("bash")
     made = Shell(project, environment)
-    yield made
-    made.close()
+    try:
+        made.open()
+        yield made
+    finally:
+        made.close()
 
 
 APP = """

@@ -179,10 +179,13 @@ class Traffic:
             for thread in threads:
                 thread.join()
 
-    def serves(self, version: int) -> None:
-        """Wait until both kinds of clients have got an answer of this version."""
-        for found in (self.fresh, self.kept):
-            wait_until(lambda found=found: any(each[1] == version for each in found.answers[-200:]), story=self.story)  # type: ignore[misc]
+    def serves(self, version: int, *, answers: int = 25) -> None:
+        """Wait until both kinds of clients have got so many answers of this version."""
+
+        def served(found: Found) -> bool:
+            return sum(each[1] == version for each in found.answers[-1000:]) >= answers
+
+        wait_until(lambda: served(self.fresh) and served(self.kept), story=self.story)
 
     def story(self) -> str:
         return f"fresh: {self.fresh}\nkept: {self.kept}\n{self.fresh.lost[:5]} {self.kept.lost[:5]}"
@@ -291,10 +294,11 @@ def compare(run: Run, project: Path, port: int, words: list[str], environment: d
     assert len(ours.kept.lost) < len(theirs.kept.lost) or len(ours.kept.lost) == len(theirs.kept.lost) == 0, ours.story()
 
 
+@pytest.mark.parametrize("http", ["h11", "httptools"])
 def test_fewer_requests_lost_on_keep_alive_connections_than_under_uvicorn_reload(
-    devsup: Callable[..., Run], project: Path, port: int, environment: dict[str, str]
+    devsup: Callable[..., Run], project: Path, port: int, environment: dict[str, str], http: str
 ) -> None:
-    words = UVICORN.replace("@PORT@", str(port)).split()
+    words = f"{UVICORN} --http {http}".replace("@PORT@", str(port)).split()
     save_version(project, ASGI, 1)
     compare(devsup(*words), project, port, words, environment, RELOADS)
 
