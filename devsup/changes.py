@@ -54,6 +54,14 @@ class Changes:
         self.dirty.clear()
         self._spawned_at = at
 
+    def foreign(self) -> None:
+        """The worker has no agent: only globs and env files reload it."""
+        self.loaded = Loaded(running=True)
+        if self.dirty:
+            self.dirty = {path for path in self.dirty if judge(path, self.rules, self.loaded) == "reload"}
+            if not self.dirty:
+                self._put(Unchanged())
+
     def failed(self) -> None:
         """No worker runs: any watched file may be the one that mends it."""
         self.loaded = Loaded()

@@ -165,7 +165,6 @@ def child_environment(start: Mapping[str, str], env_files: list[str], extra: Map
     env.update(extra)
     before = [entry for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry and not entry.endswith("devsup/guest")]
     env["PYTHONPATH"] = os.pathsep.join([GUEST, *before])
-    env.setdefault("PYTHONUNBUFFERED", "1")
     return env
 
 
@@ -193,6 +192,7 @@ def launch(options: Options) -> Iterator[Launched]:
         output = stack.enter_context(Output(json_line(options.name) if options.log_format == "json" else None))
         meeting = stack.enter_context(Meeting())
         terminal = Terminal(output)
+        stack.enter_context(terminal.single_keys())
         signals: list[int] = []
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda number, _frame: signals.append(number))

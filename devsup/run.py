@@ -41,7 +41,6 @@ async def _run(launched: Launched, spawned_at: float) -> int:
         stack.callback(listeners.close)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         links = LinkServer(launched.meeting.run)
-        stack.enter_context(terminal.single_keys())
         supervisor = Supervisor(plan, bus, terminal, launched.meeting, listeners, tasks, launched.keeper.watch)
         Reception(supervisor, links)
         tasks.start_soon(links.serve, launched.meeting.sock)
@@ -59,7 +58,7 @@ async def _run(launched: Launched, spawned_at: float) -> int:
             bus.publish(events.Trouble(text=f"the event log cannot be written in {options.cwd}"))
         tasks.start_soon(_signals, supervisor, terminal, launched.signals)
         if terminal.is_tty:
-            tasks.start_soon(terminal.read_keys, _keys(supervisor, output))
+            tasks.start_soon(terminal.read_keys, _keys(supervisor, output if options.log_format == "text" else None))
         if plan.limits.reload != "off":
             tasks.start_soon(supervisor.changes.run)
         code = await supervisor.run(launched.first, spawned_at)
@@ -76,7 +75,7 @@ def _console(options: Options, output: Output, terminal: Terminal) -> Callable[[
     return Console(output.write, colour=colour, width=width or 80, level=level, cwd=options.cwd)
 
 
-def _keys(supervisor: Supervisor, output: Output) -> Callable[[str], None]:
+def _keys(supervisor: Supervisor, output: Output | None) -> Callable[[str], None]:
     def on_key(key: str) -> None:
         match key:
             case "r":
@@ -85,9 +84,9 @@ def _keys(supervisor: Supervisor, output: Output) -> Callable[[str], None]:
                 supervisor.put(words.StopAsked())
             case "s":
                 supervisor.tasks.start_soon(supervisor.tell_status)
-            case "h" | "?":
+            case "h" | "?" if output is not None:
                 output.write("devsup keys: r reload now · s what is active · q quit · h this help\n")
-            case "\r" | "\n":
+            case "\r" | "\n" if output is not None:
                 output.write("\n")
             case _:
                 pass
@@ -98,13 +97,15 @@ def _keys(supervisor: Supervisor, output: Output) -> Callable[[str], None]:
 async def _signals(supervisor: Supervisor, terminal: Terminal, before: list[int]) -> None:
     wanted = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     if terminal.is_tty:
-        wanted += [signal.SIGWINCH, signal.SIGTSTP]
+        wanted += [signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT]
     with anyio.open_signal_receiver(*wanted) as received:
         for _ in before:
             supervisor.put(words.StopAsked())
         async for number in received:
             if number == signal.SIGWINCH:
                 terminal.resize(supervisor.group())
+            elif number == signal.SIGCONT:
+                terminal.resume()
             elif number == signal.SIGTSTP:
                 terminal.suspend(supervisor.group())
             else:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from devsup.system.worker import WorkerHandle
 
 _REPORTS = (1.0, 4.0, 5.0, 10.0)  # seconds between the reports of a wait; the last repeats
+_SLEEPER = 0.3  # seconds that a program has to notice the end of its server
 _FOREIGN_AFTER = 10.0  # seconds without an agent, after which a program is taken for one that has none
 
 
@@ -248,6 +249,13 @@ class Supervisor:
         refused = current.refused.code if current.refused is not None else None
         self.put(words.WorkerExited(current.generation, ended, now, current.listened, refused))
 
+    async def wake_sleeper(self, current: Current) -> None:
+        """A server that ran in a thread has ended: a main thread that sleeps beside it is told, as by Ctrl-C."""
+        await anyio.sleep(_SLEEPER)
+        handle = current.handle
+        if handle is not None and not handle.serving() and isinstance(self._phase, words.Stopping):
+            handle.interrupt()
+
     async def _watch_for_foreign(self, current: Current) -> None:
         """A program without an agent never says that it serves: it is ready once it listens, or has run for a while."""
         group, deadline = current.handle.pid if current.handle else 0, time.monotonic() + _FOREIGN_AFTER
@@ -257,6 +265,7 @@ class Supervisor:
                 return
             urls = await anyio.to_thread.run_sync(ports.listening, group)
             if urls or time.monotonic() > deadline:
+                self.changes.foreign()
                 self.ready(current, "foreign", "", urls, [])
 
     def ready(self, current: Current, server: str, python: str, urls: list[str], routes: list[str]) -> None:

@@ -76,7 +76,7 @@ def run(
             "There is nothing to run.",
             'Name the command or the app: "devsup run uvicorn main:app" or "devsup run main:app".',
         )
-    base = start if cwd or config.path is None else config.path.parent / chosen.cwd
+    base = start if cwd or config.path is None or (command and not service) else config.path.parent / chosen.cwd
     if not base.is_dir():
         raise UsageError(f"{config.path}: services.{name}.cwd is {base}, which is no folder.", "Create it, or correct the line.")
     options = Options(

@@ -118,8 +118,12 @@ def _reload(generation: int, state: State) -> Step:
 def _while_starting(phase: Starting, state: State, fact: Fact) -> Step:
     generation, limits = phase.generation, state.limits
     match fact:
-        case Changed() if not phase.late:
+        case Changed() if not phase.late or state.prompting:
             return replace(phase, stale=True), ()
+        case Unchanged():
+            return replace(phase, stale=False), ()
+        case Prompted(on=False) if phase.stale and phase.late:
+            return _stop(generation, "start", limits, cut=True)
         case Changed() | ReloadAsked():
             return _stop(generation, "start", limits, cut=True)
         case StopAsked():
@@ -127,6 +131,8 @@ def _while_starting(phase: Starting, state: State, fact: Fact) -> Step:
         case WorkerReady():
             followed, commands = _reload(generation, state) if phase.stale else (Serving(generation), ())
             return followed, (Answer(on=False), *commands)
+        case TimerFired(name="hold") if state.prompting:
+            return phase, (SetTimer("hold", limits.hold, generation),)
         case TimerFired(name="hold") if phase.stale:
             return _stop(generation, "start", limits, cut=True)
         case TimerFired(name="hold"):

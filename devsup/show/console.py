@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -47,17 +48,12 @@ class Console:
         from rich.console import Console as RichConsole  # noqa: PLC0415 - 50 ms that the first worker need not wait for
         from rich.text import Text  # noqa: PLC0415
 
-        console = RichConsole(
-            force_terminal=self._colour,
-            no_color=not self._colour,
-            width=max(self._width, 40),
-            highlight=False,
-            soft_wrap=True,
-            legacy_windows=False,
-        )
-        with console.capture() as capture:
-            console.print(Text.assemble(("devsup ", "bold cyan"), Text.from_markup(markup)), soft_wrap=True)
-        self._write(capture.get(), target)
+        # Not rich's capture, which still writes to the terminal: that may be gone by now.
+        text = io.StringIO()
+        colour, width = self._colour, max(self._width, 40)
+        console = RichConsole(file=text, force_terminal=colour, no_color=not colour, width=width, highlight=False)
+        console.print(Text.assemble(("devsup ", "bold cyan"), Text.from_markup(markup)), soft_wrap=True)
+        self._write(text.getvalue(), target)
 
     # -- one event, its lines -----------------------------------------------------------------------------------------
 
@@ -99,7 +95,8 @@ class Console:
             python = f"Python {event.python} {_plain(self._short(started.interpreter))} ({_plain(started.reason)})"
             lines.append(f"[dim]{python} · reload: {started.reload}[/dim]")
         if event.routes:
-            lines.append(f"[dim]{len(event.routes)} routes{'' if self._level == 'verbose' else ' (--verbose lists them)'}[/dim]")
+            routes = "1 route" if len(event.routes) == 1 else f"{len(event.routes)} routes"
+            lines.append(f"[dim]{routes}{'' if self._level == 'verbose' else ' (--verbose lists them)'}[/dim]")
         if self._level == "verbose":
             lines += [f"[dim]  {_plain(route)}[/dim]" for route in event.routes]
         return lines
@@ -187,7 +184,16 @@ class Console:
         return "~" + path.removeprefix(home) if path.startswith(home + "/") else path
 
 
-_LOUD = (events.Refused, events.WorkerFailed, events.WorkLost, events.CrashLoop, events.SyntaxBroken, events.Trouble)
+_LOUD = (
+    events.Refused,
+    events.WorkerExited,
+    events.WorkerFailed,
+    events.RestartScheduled,
+    events.CrashLoop,
+    events.SyntaxBroken,
+    events.WorkLost,
+    events.Trouble,
+)
 
 
 def _plain(text: str) -> str:

@@ -35,6 +35,8 @@ class Spawned:
 def spawn(command: Sequence[str], cwd: str, env: Mapping[str, str], terminal: Terminal) -> Spawned:
     """Start `command`. Raises UsageError when that cannot be."""
     streams = terminal.streams()
+    if not terminal.is_tty:  # else what it prints would come in blocks, long after it happened
+        env = {"PYTHONUNBUFFERED": "1", **env}
     try:
         # Not anyio's, which cannot make a terminal the child's controlling one.
         process = subprocess.Popen(

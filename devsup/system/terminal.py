@@ -9,8 +9,10 @@ import signal
 import struct
 import termios
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from devsup.system import tty_readers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +30,8 @@ class Streams:
     stdout: int
     stderr: int
     channels: tuple[Channel, Channel]
-    master: int | None = None  # where keys go
+    tty: str = ""  # the name of its terminal
+    masters: list[int] = field(default_factory=list)  # our ends of its terminals; keys go to the first
 
     def started(self) -> None:
         """The child has its own copies now."""
@@ -47,6 +50,7 @@ class Terminal:
         self._output = output
         self.is_tty = os.isatty(0) and os.isatty(1)
         self.prompting = False
+        self._has_keys = False
         self._before: Attributes | None = termios.tcgetattr(0) if self.is_tty else None
         self._current: Streams | None = None
 
@@ -60,16 +64,21 @@ class Terminal:
             self._restore()
 
     def _set_keys(self) -> None:
-        if self._before is not None:
-            attributes = termios.tcgetattr(0)
-            attributes[3] &= ~(termios.ICANON | termios.ECHO)
-            # The shell stops a background job that changes the terminal; such a job has no keys to wait for.
-            if os.tcgetpgrp(0) == os.getpgrp():
+        # The shell stops a background job that changes the terminal; it has no keys to wait for.
+        if self._before is not None and _is_foreground():
+            with suppress(OSError, termios.error):
+                attributes = termios.tcgetattr(0)
+                if not self._has_keys:
+                    self._before = [*attributes]
+                attributes[3] &= ~(termios.ICANON | termios.ECHO)
                 termios.tcsetattr(0, termios.TCSADRAIN, attributes)
+                self._has_keys = True
 
     def _restore(self) -> None:
-        if self._before is not None and os.tcgetpgrp(0) == os.getpgrp():
-            termios.tcsetattr(0, termios.TCSADRAIN, self._before)
+        self._has_keys = False
+        if self._before is not None and _is_foreground():
+            with suppress(OSError, termios.error):
+                termios.tcsetattr(0, termios.TCSADRAIN, self._before)
 
     def streams(self) -> Streams:
         """Fresh streams for a worker that is about to start."""
@@ -79,50 +88,65 @@ class Terminal:
             channels = (self._output.add(out_read, 1, "stdout"), self._output.add(err_read, 2, "stderr"))
             self._current = Streams(None, out_write, err_write, channels)
             return self._current
-        main_master, main_slave = self._pair()
-        err_master, err_slave = self._pair()
-        ours = os.dup(main_master)
-        channels = (
-            self._output.add(main_master, 1, "stdout"),
-            self._output.add(err_master, 2 if os.isatty(2) else 1, "stderr"),
-        )
-        self._current = Streams(main_slave, main_slave, err_slave, channels, ours)
+        master, slave = self._pair()
+        out = self._output.add(os.dup(master), 1, "stdout")
+        if os.isatty(2):
+            # One of its own, so that a diagnosis can tell errors from output.
+            err_master, err_slave = self._pair()
+            err = self._output.add(os.dup(err_master), 2, "stderr")
+        else:
+            err_read, err_slave = os.pipe()
+            err_master, err = -1, self._output.add(err_read, 2, "stderr")
+        masters = [each for each in (master, err_master) if each >= 0]
+        self._current = Streams(slave, slave, err_slave, (out, err), os.ttyname(slave), masters)
         return self._current
 
     def _pair(self) -> tuple[int, int]:
         master, slave = pty.openpty()
         if self._before is not None:
             attributes: Attributes = [*self._before]
+            # Started in the background, ours may be as the shell's line editor had left it.
+            attributes[0] |= termios.ICRNL
+            attributes[3] |= termios.ICANON | termios.ECHO | termios.ISIG | termios.IEXTEN
             attributes[1] &= ~termios.OPOST  # the real terminal turns newlines into what it needs, once
             termios.tcsetattr(slave, termios.TCSANOW, attributes)
         fcntl.ioctl(slave, termios.TIOCSWINSZ, _size(1))
         return master, slave
 
     async def read_keys(self, on_key: Callable[[str], None]) -> None:
-        """Keys go to the worker while it reads from its terminal, and to `on_key` otherwise; never returns."""
+        """Keys go to the worker while it reads from its terminal, and to `on_key` otherwise; returns when there are no more."""
         import anyio  # noqa: PLC0415 - slower to import than the first worker is to spawn
 
         while True:
+            # In the background, to read would stop us; and no event tells that a running job was brought to the foreground.
+            while not self._has_keys:
+                await anyio.sleep(1.0)
+                self._set_keys()
             await anyio.wait_readable(0)
-            if os.tcgetpgrp(0) != os.getpgrp():  # in the background, to read would stop us
-                await anyio.sleep(0.5)
+            if not _is_foreground():
+                self._has_keys = False
                 continue
-            data = os.read(0, 1024)
+            try:
+                data = os.read(0, 1024)
+            except OSError:  # the window was closed: SIGHUP follows
+                return
             if not data:
                 return
-            if self._worker_reads() and self._current is not None and self._current.master is not None:
+            if self._worker_reads() and self._current is not None:
                 with suppress(OSError):
-                    os.write(self._current.master, data)
+                    os.write(self._current.masters[0], data)
             else:
                 for key in data.decode("utf-8", "ignore"):
                     on_key(key)
 
     def _worker_reads(self) -> bool:
-        """A prompt is open (the agent says so), or a program has put its terminal into raw mode."""
-        if self._current is None or self._current.master is None:
+        """A prompt is open (the agent says so), a program has put its terminal into raw mode, or one waits for a line."""
+        if self._current is None or not self._current.masters:
             return False
-        with suppress(termios.error):
-            return self.prompting or not termios.tcgetattr(self._current.master)[3] & termios.ICANON
+        master = self._current.masters[0]
+        with suppress(OSError, termios.error):
+            raw = not termios.tcgetattr(master)[3] & termios.ICANON
+            return self.prompting or raw or tty_readers.any_reader(self._current.tty, os.tcgetpgrp(master))
         return False
 
     async def finished(self, streams: Streams) -> None:
@@ -133,18 +157,20 @@ class Terminal:
             self._output.finish(channel)
         for channel in streams.channels:
             await anyio.to_thread.run_sync(channel.done.wait, 2.0)
-        if streams.master is not None:
-            os.close(streams.master)
-            streams.master = None
+        for master in streams.masters:
+            os.close(master)
+        streams.masters.clear()
 
     def resize(self, group: int | None) -> None:
         """Pass the real terminal's size on."""
-        if self._current is not None and self._current.master is not None:
+        for master in self._current.masters if self._current is not None else ():
             with suppress(OSError):
-                fcntl.ioctl(self._current.master, termios.TIOCSWINSZ, _size(1))
-            if group is not None:
-                with suppress(OSError):
-                    os.killpg(group, signal.SIGWINCH)
+                fcntl.ioctl(master, termios.TIOCSWINSZ, _size(1))
+        _signal(group, signal.SIGWINCH)
+
+    def resume(self) -> None:
+        """Back in the foreground."""
+        self._set_keys()
 
     def suspend(self, group: int | None) -> None:
         """Ctrl-Z: stop the worker and ourselves with the terminal as it was; `fg` goes on here."""
@@ -153,6 +179,12 @@ class Terminal:
         os.kill(os.getpid(), signal.SIGSTOP)
         self._set_keys()
         _signal(group, signal.SIGCONT)
+
+
+def _is_foreground() -> bool:
+    with suppress(OSError):
+        return os.tcgetpgrp(0) == os.getpgrp()
+    return False
 
 
 def control(fd: int = 0) -> None:

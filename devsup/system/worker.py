@@ -62,11 +62,13 @@ class WorkerHandle:
         else:
             tree.signal_group(self.pid, signal.SIGTERM)
 
+    def interrupt(self) -> None:
+        """As Ctrl-C would, the main process alone."""
+        self._signal_main(signal.SIGINT)
+
     def _signal_main(self, number: int) -> None:
-        try:
+        if self.process.returncode is None:
             os.kill(self.pid, number)
-        except ProcessLookupError:
-            return
 
     def kill(self) -> None:
         """End the whole tree now."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from harness import free_port, save
 
 ENDS = 10.0  # seconds; a refusal takes one
@@ -230,7 +231,7 @@ def test_one_error_on_stderr_and_exit_code_2(case: Case, project: Path, environm
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_same_in_json(case: Case, project: Path, environment: dict[str, str]) -> None:
-    """stdout holds JSON lines and nothing else; the error is one `Refused` there, or stands on stderr."""
+    """On stdout stand JSON lines and nothing else; the error is one `Refused` there, or stands on stderr."""
     write(project, case.files)
     done = refused(case.words, project, environment, "json")
     story = f"{done.returncode}\n-- stdout\n{done.stdout}\n-- stderr\n{done.stderr}"

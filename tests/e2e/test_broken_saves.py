@@ -307,6 +307,20 @@ def test_a_client_that_says_nothing_holds_nobody(asgi: App) -> None:
             assert silent.recv(1) == b""
 
 
+def test_who_is_half_way_through_asking_when_the_fix_comes_is_answered(asgi: App) -> None:
+    """Once accepted, a client gets its answer; nobody is reset because a new worker starts."""
+    run = asgi.broken()
+    with socket.create_connection(("127.0.0.1", asgi.port), timeout=LIMIT) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: local")
+        assert fetch(asgi.port)[0] == 503
+        asgi.save(3)
+        run.wait_for("WorkerSpawned", generation=3)
+        sock.sendall(b"host\r\n\r\n")
+        assert sock.recv(65536).startswith(b"HTTP/1.1 503 ")
+    run.ready(3)
+    assert fetch(asgi.port) == (200, label(3))
+
+
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80"])
 def test_a_foreign_host_name_does_not_get_the_traceback(asgi: App, host: str) -> None:
     """A page of another site, whose name was made to lead here, must not read the code."""

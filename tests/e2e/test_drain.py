@@ -208,10 +208,7 @@ def answer(sock: socket.socket) -> str:
 
 
 def read_all(sock: socket.socket) -> bytes:
-    data = b""
-    while piece := sock.recv(65536):
-        data += piece
-    return data
+    return b"".join(iter(lambda: sock.recv(65536), b""))
 
 
 def names(waiting: Event) -> list[str]:

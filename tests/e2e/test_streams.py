@@ -206,6 +206,7 @@ FLASK = "flask"
 WS_KINDS = ["websockets", "websockets-sansio", "wsproto"]
 PATTERNS = ["query", "poll", "task", "wait"]
 CASCADE = ["Unexpected ASGI message", "Cannot call", "Exception in ASGI application", "Traceback", "never retrieved"]
+QUICK = "[services.web]\nstop_timeout = 0.5\n"  # for what cannot be ended but by a kill
 ENDLESS = '[services.web.streams]\n"/stream*" = "endless"\n'
 
 
@@ -299,10 +300,7 @@ def read_until(sock: socket.socket, text: bytes) -> bytes:
 
 
 def read_all(sock: socket.socket) -> bytes:
-    data = b""
-    while piece := sock.recv(65536):
-        data += piece
-    return data
+    return b"".join(iter(lambda: sock.recv(65536), b""))
 
 
 def unchunked(raw: bytes) -> tuple[bytes, bool]:
@@ -339,7 +337,8 @@ def test_an_answer_over_a_websocket_is_delivered_whole_by_the_old_code(app: App,
     run.ready(2)
     with app.prompted(run, pattern) as ws:
         assert ws.recv(LIMIT) == f"answer {label(2)}"
-    assert not run.all("WorkLost")
+    assert run.stop() == 0
+    assert not run.all("WorkLost"), "a client that leaves after its answer has lost nothing"
     assert not run.all("ReloadCancelled")
 
 
@@ -525,7 +524,7 @@ STREAMS: list[Any] = [
 @pytest.mark.parametrize(("server", "http", "path"), STREAMS)
 def test_an_endless_event_stream_ends_between_two_events_and_new_code_comes(app: App, server: str, http: str, path: str) -> None:
     """EventSource sees an answer that is whole, and reconnects by itself: to the new code."""
-    run = app.run("--drain-timeout", "50", server=server, http=http, config=ENDLESS)
+    run = app.run("--drain-timeout", "50", server=server, http=http, config=QUICK + ENDLESS)
     for generation in (1, 2):
         with app.request(path) as sock:
             start = read_until(sock, b"whole\n\n")

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from harness import Run, fetch, save, wait_until
+
+from harness import LIMIT, Run, fetch, save, wait_until
 
 RELOADS = 10
 CLIENTS = 4  # of each kind
@@ -179,13 +180,13 @@ class Traffic:
             for thread in threads:
                 thread.join()
 
-    def serves(self, version: int, *, answers: int = 25) -> None:
+    def serves(self, version: int, *, answers: int = 25, limit: float = LIMIT) -> None:
         """Wait until both kinds of clients have got so many answers of this version."""
 
         def served(found: Found) -> bool:
             return sum(each[1] == version for each in found.answers[-1000:]) >= answers
 
-        wait_until(lambda: served(self.fresh) and served(self.kept), story=self.story)
+        wait_until(lambda: served(self.fresh) and served(self.kept), limit, self.story)
 
     def story(self) -> str:
         return f"fresh: {self.fresh}\nkept: {self.kept}\n{self.fresh.lost[:5]} {self.kept.lost[:5]}"
@@ -237,7 +238,7 @@ def test_traffic_over_ten_reloads_refuses_nobody_and_loses_nothing_on_fresh_conn
     save_version(project, source, 1)
     run = devsup(*command.replace("@PORT@", str(port)).split())
     traffic = under_devsup(run, project, port, source, RELOADS)
-    print(traffic.story())
+    print(traffic.story())  # noqa: T201 - the count is asked for
     assert_nothing_lost_on_fresh_connections(traffic, run)
     assert_new_code_once_ready(traffic, run)
     assert_versions_never_go_back(traffic)
@@ -250,12 +251,13 @@ def test_traffic_over_ten_reloads_refuses_nobody_and_loses_nothing_on_fresh_conn
 
 @contextmanager
 def bare_uvicorn(project: Path, port: int, words: list[str], environment: dict[str, str]) -> Iterator[None]:
-    """`uvicorn --reload` as people run it without devsup."""
+    """`uvicorn --reload` as people run it without devsup, when it serves and watches."""
     command = [sys.executable, "-m", *words, "--reload"]
     devnull = subprocess.DEVNULL
     process = subprocess.Popen(command, cwd=project, env=environment, stdin=devnull, stdout=devnull, stderr=devnull)
     try:
         wait_until(lambda: _answers(port), 20)
+        wait_until(lambda: _watches(process.pid), 20)
         yield
     finally:
         process.terminate()
@@ -272,6 +274,14 @@ def _answers(port: int) -> bool:
     return False
 
 
+def _watches(pid: int) -> bool:
+    """Whether this process watches files; taken for granted where the kernel does not tell."""
+    descriptors = Path(f"/proc/{pid}/fd")
+    with contextlib.suppress(OSError):
+        return not descriptors.exists() or any("inotify" in str(each.readlink()) for each in descriptors.iterdir())
+    return False
+
+
 def under_uvicorn(project: Path, port: int, words: list[str], environment: dict[str, str], reloads: int) -> Traffic:
     """The same traffic over as many reloads of `uvicorn --reload`."""
     save_version(project, ASGI, 1)
@@ -279,7 +289,11 @@ def under_uvicorn(project: Path, port: int, words: list[str], environment: dict[
         traffic.serves(1)
         for version in range(2, reloads + 2):
             save_version(project, ASGI, version)
-            traffic.serves(version)
+            try:
+                traffic.serves(version, limit=8)
+            except AssertionError:  # it misses a save now and then; people save again
+                save_version(project, ASGI, version)
+                traffic.serves(version)
     return traffic
 
 
@@ -288,7 +302,7 @@ def compare(run: Run, project: Path, port: int, words: list[str], environment: d
     ours = under_devsup(run, project, port, ASGI, reloads)
     assert run.stop() == 0
     theirs = under_uvicorn(project, port, words, environment, reloads)
-    print(f"keep-alive over {reloads} reloads: devsup {ours.kept}; uvicorn --reload {theirs.kept}")
+    print(f"keep-alive over {reloads} reloads: devsup {ours.kept}; uvicorn --reload {theirs.kept}")  # noqa: T201 - the count is asked for
     assert_nothing_lost_on_fresh_connections(ours, run)
     assert len(ours.kept.answers) > reloads
     assert len(ours.kept.lost) < len(theirs.kept.lost) or len(ours.kept.lost) == len(theirs.kept.lost) == 0, ours.story()
@@ -323,7 +337,7 @@ def test_nothing_lost_on_fresh_connections_over_two_hundred_reloads(
     save_version(project, source, 1)
     run = devsup(*command.replace("@PORT@", str(port)).split())
     traffic = under_devsup(run, project, port, source, 200)
-    print(traffic.story())
+    print(traffic.story())  # noqa: T201 - the count is asked for
     assert_nothing_lost_on_fresh_connections(traffic, run)
     assert_new_code_once_ready(traffic, run)
 

@@ -21,7 +21,7 @@ class Drain:
         self._waited_for = None  # while the gate is open: the records and half-sent connections of the save
         self._done = None
         self._closed = None  # duplicates of the listeners, while the gate is closed
-        self._timer = None
+        self._timer = self._sweeper = None
         self._grace_over = False
 
     # -- commands, from the agent's thread --------------------------------------------------------------------------
@@ -112,8 +112,7 @@ class Drain:
         for request in list(self.tracker.requests):
             if not request.cut and request.is_endless(now) and (request.at_event_end() or self._grace_over):
                 self.tracker.end_stream(request)
-            elif request.cycle is not None:
-                request.cycle.keep_alive = False
+        self._sweep()
         records = {each for each in self.tracker.records() if not each.cut}
         return records | set(self._connections())
 
@@ -138,7 +137,7 @@ class Drain:
                 self._stop_accepting(server)
         self._watch(done)
         self.loop.call_later(self.tracker.agent.settings.get("stream_grace", 2.0), self._end_grace)
-        self._after_turns(_TURNS, self._sweep)
+        self._after_turns(_TURNS, self._check)
 
     def _stop_accepting(self, server):
         # asyncio's accept finishes a few turns later, and drops its connection when the server is closed by then.
@@ -156,24 +155,21 @@ class Drain:
             call()
 
     def _sweep(self):
-        """Close the connections that wait for nothing; a request that has reached the kernel is still answered."""
-        if self._closed is None:
-            return
+        """Close the connections that wait for nothing; a request that has reached the kernel is still answered, with a close."""
         idle = [each for each in self._connections() if not _has_work(each)]
-        unread = _readable(idle)
-        fresh = False
+        unread, now = _readable(idle), time.monotonic()
+        young = [each for each in idle if getattr(each, "cycle", None) is None and now - getattr(each, "devsup_since", 0) < FRESH]
         for each in idle:
-            if each in unread:
-                continue
-            if getattr(each, "cycle", None) is None and time.monotonic() - getattr(each, "devsup_since", 0) < FRESH:
-                fresh = True
-            else:
+            if each not in unread and each not in young:
                 _shut(each)
         for each in self._connections():
-            if _has_work(each) and getattr(each, "cycle", None) is not None:
-                each.cycle.keep_alive = False
-        if unread or fresh:
-            self.loop.call_later(0.05, self._sweep)
+            if _has_work(each):
+                _answer_last(getattr(each, "cycle", None))
+        if (unread or young) and self._sweeper is None:
+            self._sweeper = self.loop.call_later(0.05, self._sweep_again)
+
+    def _sweep_again(self):
+        self._sweeper = None
         self._check()
 
     def _end_grace(self):
@@ -233,6 +229,15 @@ def _shut(protocol):
     """Ask one connection to close as uvicorn's own shutdown would: idle at once (1012 for a WebSocket), busy after its answer."""
     with contextlib.suppress(Exception):
         protocol.shutdown()
+
+
+def _answer_last(cycle):
+    """Let this answer say that it is the connection's last; one whose head is out already ends as any other."""
+    if cycle is None or cycle.response_started or not cycle.keep_alive:
+        return
+    cycle.keep_alive = False
+    if hasattr(cycle, "conn"):  # h11's would close without a word
+        cycle.default_headers = [*cycle.default_headers, (b"connection", b"close")]
 
 
 def _half_sent(protocol):

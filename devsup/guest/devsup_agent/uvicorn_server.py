@@ -7,6 +7,7 @@ is a property whose setter wakes the main loop, and the sets of connections and 
 
 import asyncio
 import contextlib
+import threading
 import time
 import typing
 import weakref
@@ -143,6 +144,8 @@ def _patch_server(module):
         with guard("a hook of uvicorn"):
             agent.served(self.devsup)
         await shutdown(self, *args, **kwargs)
+        if threading.current_thread() is not threading.main_thread():
+            agent.send("served")  # the main thread may sleep, and never learn of it
 
     async def wait_for_exit(self):
         if type(self).on_tick is not on_tick or self.config.limit_max_requests is not None or self.config.callback_notify:
