@@ -89,8 +89,8 @@ class Changes:
             self._baseline.update(known)
             # Saved while the worker booted: what it has loaded of them nobody knows.
             late = new - known.keys()
-            if late:
-                self.dirty |= late
+            self.dirty |= late
+            if self.dirty:  # only now is there surely somebody who can compile it
                 await self._announce()
 
     async def _consider(self, batch: set[str]) -> None:

@@ -119,7 +119,7 @@ class Supervisor:
             if before != state.phase:
                 self._entered(before, state.phase)
             await self._carry_out(commands)
-        await self._answer(on=False)
+        self._answer(on=False)
         self.bus.publish(events.Stopped(code=state.phase.code, left=self._left))
         return state.phase.code
 
@@ -142,7 +142,7 @@ class Supervisor:
             case words.Tell(event):
                 self.bus.publish(event)
             case words.Answer(on):
-                await self._answer(on=on)
+                self._answer(on=on)
             case words.AskDrain(generation, number) if handle is not None:
                 await self._ask(handle, "drain", words.Cleared(generation, number))
             case words.CloseGate(generation, number) if handle is not None:
@@ -180,7 +180,7 @@ class Supervisor:
         await anyio.sleep(timer.seconds)
         self.put(words.TimerFired(timer.name, timer.generation, timer.round))
 
-    async def _answer(self, *, on: bool) -> None:
+    def _answer(self, *, on: bool) -> None:
         if self._answering is not None:
             self._answering.cancel()
             self._answering = None
@@ -195,7 +195,8 @@ class Supervisor:
 
     async def _run_placeholder(self, scope: anyio.CancelScope) -> None:
         with scope:
-            await placeholder.answer([kept.sock for kept in self.listeners.kept.values()], lambda: self._failure)
+            listeners = [kept.sock for kept in self.listeners.kept.values()]
+            await placeholder.answer(listeners, lambda: self._failure, self.tasks)
 
     # -- a worker's life --------------------------------------------------------------------------------------------
 
@@ -216,10 +217,9 @@ class Supervisor:
                 watch.start_soon(self._watch_for_foreign, current)
                 ended = await handle.wait()
                 watch.cancel_scope.cancel()
-            # An orderly end that left nobody in its group lets the next one start while we look for strays.
-            if ended.code != 0 or tree.signal_group(handle.pid, 0):
+            self._left += await tree.end_leftovers(handle.pid, token)
+            if ended.code != 0:  # its last words belong to the diagnosis
                 await self.terminal.finished(handle.streams)
-                self._left += await tree.end_leftovers(handle.pid, token)
             self._ended(current, handle, ended)
 
     def _spawn(self, generation: int) -> Spawned:
@@ -273,6 +273,7 @@ class Supervisor:
         if current.ready is not None or current.handle is None:
             return
         current.ready = now = time.monotonic()
+        self._answer(on=False)
         for address in self.listeners.close_unserved(current.generation) if server != "foreign" else []:
             self.bus.publish(events.ListenerClosed(url=address.url))
         self.bus.publish(
@@ -350,7 +351,7 @@ class Supervisor:
     async def _compile(self, paths: list[str]) -> list[events.BrokenFile]:
         """What the worker's own interpreter thinks of changed files; without an agent nothing is checked."""
         handle = self.current.handle
-        link = next(iter(handle.serving()), None) if handle is not None and paths else None
+        link = next(iter(handle.links), None) if handle is not None and paths else None
         answer = await link.ask("compile", paths=paths) if link is not None else None
         return [events.BrokenFile(**error) for error in answer["errors"]] if answer is not None else []
 

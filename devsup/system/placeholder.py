@@ -17,6 +17,8 @@ import anyio
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from anyio.abc import TaskGroup
+
 _HEAD_LIMIT = 2.0  # seconds for a request's head to arrive
 _LINGER = 1.0  # seconds to read on after the answer
 _LINGER_BYTES = 1 << 20
@@ -24,23 +26,25 @@ _HTTP = re.compile(rb"[A-Z]{3,20} \S+ HTTP/1\.[01]\r?\n")
 _LOCAL_NAMES = re.compile(rb"\r\nhost:\s*(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?\s*\r\n", re.IGNORECASE)
 
 
-async def answer(listeners: Iterable[socket.socket], reason: Callable[[], str]) -> None:
-    """Answer on each listener until cancelled. `reason()` is shown to clients on this machine only."""
+async def answer(listeners: Iterable[socket.socket], reason: Callable[[], str], answers: TaskGroup) -> None:
+    """Answer on each listener until cancelled. `reason()` is shown to clients on this machine only.
+
+    Whoever was accepted is answered in `answers`, which outlives this.
+    """
     async with anyio.create_task_group() as tasks:
         for listener in listeners:
-            tasks.start_soon(_accept, listener, reason)
+            tasks.start_soon(_accept, listener, reason, answers)
 
 
-async def _accept(listener: socket.socket, reason: Callable[[], str]) -> None:
-    async with anyio.create_task_group() as tasks:
-        while True:
-            await anyio.wait_readable(listener)
-            try:
-                connection, _ = listener.accept()
-            except (BlockingIOError, ConnectionError):
-                continue
-            connection.setblocking(False)
-            tasks.start_soon(_serve, connection, reason)
+async def _accept(listener: socket.socket, reason: Callable[[], str], answers: TaskGroup) -> None:
+    while True:
+        await anyio.wait_readable(listener)
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, ConnectionError):
+            continue
+        connection.setblocking(False)
+        answers.start_soon(_serve, connection, reason)
 
 
 async def _serve(connection: socket.socket, reason: Callable[[], str]) -> None:

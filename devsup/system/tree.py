@@ -40,11 +40,17 @@ async def end_leftovers(group: int, token: str) -> list[int]:
         with suppress(OSError):
             os.kill(pid, signal.SIGTERM)
     with anyio.move_on_after(PATIENCE):
-        while await anyio.to_thread.run_sync(_is_left, group, token):  # noqa: ASYNC110
-            await anyio.sleep(0.02)  # there is no event for the end of a process that is not our child
+        await _until_gone(group, token)
         return left
     kill(group, token)
+    with anyio.move_on_after(PATIENCE):
+        await _until_gone(group, token)
     return left
+
+
+async def _until_gone(group: int, token: str) -> None:
+    while await anyio.to_thread.run_sync(_is_left, group, token):  # noqa: ASYNC110
+        await anyio.sleep(0.02)  # there is no event for the end of a process that is not our child
 
 
 def _is_left(group: int, token: str) -> bool:

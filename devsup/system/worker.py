@@ -99,5 +99,5 @@ async def worker(spawned: Spawned, *, generation: int, token: str, terminal: Ter
             if spawned.process.returncode is None:
                 handle.kill()
                 await handle.wait()
-            await tree.end_leftovers(handle.pid, token)
+                await tree.end_leftovers(handle.pid, token)
             await terminal.finished(spawned.streams)

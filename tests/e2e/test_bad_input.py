@@ -6,13 +6,14 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import free_port, save
+from harness import Run, fetch, free_port, save
 
 ENDS = 10.0  # seconds; a refusal takes one
 
@@ -292,3 +293,24 @@ def listening() -> set[int]:
             rows = (line.split() for line in table.read_text().splitlines()[1:])
             ports |= {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"}
     return ports
+
+
+def test_a_broken_save_while_a_worker_boots_breaks_nothing(devsup: Callable[..., Run], project: Path) -> None:
+    """What has just been loaded serves on; the broken file is named, and the fix brings the next worker."""
+    port = free_port()
+    save(project / "main.py", ASGI)
+    run = devsup("main:app", "--port", str(port))
+    run.ready()
+    slow = ASGI.replace("asgi", "second") + "\nimport time\nprint('it', 'boots', flush=True)\ntime.sleep(0.7)\n"
+    save(project / "main.py", slow)
+    run.wait_for_line("it boots")
+    save(project / "main.py", ASGI + "\nthis is no python\n")
+    run.ready(2)
+    broken = run.wait_for("SyntaxBroken")
+    assert [Path(each["path"]).name for each in broken["files"]] == ["main.py"]
+    assert fetch(port) == (200, "second")
+    assert not run.all("WorkerFailed"), run.story()
+    save(project / "main.py", ASGI.replace("asgi", "the third"))
+    run.wait_for("Reloaded", 2)
+    assert fetch(port) == (200, "the third")
+    assert run.stop() == 0

@@ -461,6 +461,7 @@ def test_quiet_says_only_what_went_wrong(plain: Callable[..., Plain], project: P
     save(project / "main.py", APP.replace("v1", "v2222"))
     wait_until(lambda: run.err.count("Uvicorn running") == 2, story=lambda: run.out + run.err)
     wait_until(lambda: fetch(port) == (200, "v2222"))
+    wait_until(lambda: '"Reloaded"' in (project / ".devsup" / "events.jsonl").read_text())
     assert run.own() == []
     save(project / "main.py", APP + "\nthis is no python\n")
     assert run.wait_for("main.py:").startswith("devsup")

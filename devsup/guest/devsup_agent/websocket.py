@@ -29,7 +29,8 @@ class WebSocket:
         self._answered = False
         self._pushed = None  # time of the last send by others since the handler was done, while the gaps stay short
         self._streak = False  # there was such a send
-        self._receiver = None
+        self._receiver = None  # the task that is in receive() now
+        self._last_receiver = None  # the one that was last: it may be a helper, and not have ended yet
         self._tasks = {}
         self._undelivered = []
         _owner.set(self)
@@ -41,7 +42,7 @@ class WebSocket:
             # What the handler itself has sent was the answer; another sender has a moment from now on.
             self.in_hand, self._pushed = False, time.monotonic()
             self._changed()
-        self._receiver = asyncio.current_task()
+        self._receiver = self._last_receiver = asyncio.current_task()
         try:
             message = await self._receive()
         finally:
@@ -117,10 +118,9 @@ class WebSocket:
 
     def _has_task(self):
         """A task that the handler started for its last message still runs; helpers that only wait are none."""
-        return any(
-            started >= self.started and task is not self._receiver and not _only_waits(task)
-            for task, started in self._tasks.items()
-        )
+        receivers = (self._receiver, self._last_receiver)
+        started = (task for task, since in list(self._tasks.items()) if since >= self.started and task not in receivers)
+        return any(not _only_waits(task) for task in started)
 
     def adopt(self, task):
         """A task was started in this WebSocket's context."""
