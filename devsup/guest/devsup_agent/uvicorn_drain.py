@@ -8,6 +8,7 @@ import time
 from devsup_agent import work
 
 FRESH = 0.25  # seconds: a connection this young may have its first request under way
+PAUSE = 0.05  # seconds after an answer in which a client that never rests asks again
 _TURNS = 3  # of the loop, from accept to connection_made
 
 
@@ -158,7 +159,7 @@ class Drain:
         """Close the connections that wait for nothing; a request that has reached the kernel is still answered, with a close."""
         idle = [each for each in self._connections() if not _has_work(each)]
         unread, now = _readable(idle), time.monotonic()
-        young = [each for each in idle if getattr(each, "cycle", None) is None and now - getattr(each, "devsup_since", 0) < FRESH]
+        young = [each for each in idle if self._is_young(each, now)]
         for each in idle:
             if each not in unread and each not in young:
                 _shut(each)
@@ -167,6 +168,13 @@ class Drain:
                 _answer_last(getattr(each, "cycle", None))
         if (unread or young) and self._sweeper is None:
             self._sweeper = self.loop.call_later(0.05, self._sweep_again)
+
+    def _is_young(self, protocol, now):
+        """Its first request, or the next of a client that asks without a pause, may be on the way."""
+        if getattr(protocol, "cycle", None) is None:
+            return now - getattr(protocol, "devsup_since", 0) < FRESH
+        timer = getattr(protocol, "timeout_keep_alive_task", None)
+        return timer is not None and self.loop.time() - (timer.when() - protocol.timeout_keep_alive) < PAUSE
 
     def _sweep_again(self):
         self._sweeper = None
