@@ -15,6 +15,7 @@ from devsup.changes import Changes
 from devsup.decide import policy
 from devsup.decide import vocabulary as words
 from devsup.errors import UsageError
+from devsup.reloads import Reloads
 from devsup.system import placeholder, ports, tree
 from devsup.system.spawn import spawn
 from devsup.system.worker import worker
@@ -33,30 +34,8 @@ if TYPE_CHECKING:
     from devsup.system.terminal import Terminal
     from devsup.system.worker import WorkerHandle
 
-_REPORTS = (1.0, 4.0, 5.0, 10.0)  # seconds between the reports of a wait; the last repeats
 _SLEEPER = 0.3  # seconds that a program has to notice the end of its server
 _FOREIGN_AFTER = 10.0  # seconds without an agent, after which a program is taken for one that has none
-
-
-@dataclass
-class _Reload:
-    """The times of a reload, monotonic seconds."""
-
-    seen: float
-    files: list[str]
-    drained: float = 0.0
-    stopped: float = 0.0
-
-    def done(self, generation: int, spawned: float, ready: float) -> events.Reloaded:
-        """The event that ends it."""
-        return events.Reloaded(
-            generation=generation,
-            files=self.files,
-            waited=self.drained - self.seen,
-            stopped=self.stopped - self.drained,
-            started=ready - spawned,
-            total=ready - self.seen,
-        )
 
 
 @dataclass
@@ -88,10 +67,10 @@ class Supervisor:
         self.plan, self.bus, self.terminal, self.listeners = plan, bus, terminal, listeners
         self._meeting, self.tasks, self._on_spawn = meeting, tasks, on_spawn
         self.changes = Changes(plan.rules, bus, self.put, self._compile)
+        self._reloads = Reloads(bus, tasks, self.active, lambda: self.changes.dirty)
         self.current = Current(0, 0.0)
         self._send, self._inbox = anyio.create_memory_object_stream[words.Fact](float("inf"))
         self._answering: anyio.CancelScope | None = None
-        self._reload: _Reload | None = None
         self._failure = ""
         self._left: list[int] = []
         self._first: tuple[Spawned, float] | None = None
@@ -109,19 +88,23 @@ class Supervisor:
         """Run the service to its end, beginning with a worker that is spawned already; returns devsup's exit code."""
         self._first = (first, spawned_at)
         state, commands = policy.begin(self.plan.limits)
-        self._phase = state.phase
+        self._enter(state.phase)
         await self._carry_out(commands)
         while not isinstance(state.phase, words.Over):
             fact = await self._inbox.receive()
-            before = state.phase
             state, commands = policy.step(state, fact)
-            self._phase = state.phase
-            if before != state.phase:
-                self._entered(before, state.phase)
+            self._enter(state.phase)
             await self._carry_out(commands)
         self._answer(on=False)
         self.bus.publish(events.Stopped(code=state.phase.code, left=self._left))
         return state.phase.code
+
+    def _enter(self, phase: words.Phase) -> None:
+        if isinstance(phase, words.Stopping) and phase.then == "end" and phase != self._phase:
+            self.bus.publish(events.Stopping(reason="asked to"))
+        if phase != self._phase:
+            self._phase = phase
+            self._reloads.entered(phase)
 
     # -- what the policy asks for -----------------------------------------------------------------------------------
 
@@ -287,53 +270,10 @@ class Supervisor:
                 seconds=now - current.spawned,
             )
         )
-        if self._reload is not None:
-            self.bus.publish(self._reload.done(current.generation, current.spawned, now))
-            self._reload = None
+        self._reloads.ready(current.generation, current.spawned, now)
         self.put(words.WorkerReady(current.generation))
 
-    # -- the reload's story -----------------------------------------------------------------------------------------
-
-    def _entered(self, before: words.Phase, phase: words.Phase) -> None:
-        """Keep the times of a reload, and tell what it waits for."""
-        now = time.monotonic()
-        match phase:
-            case words.Waiting(generation, round=1, closed=False):
-                self._begin_reload(generation, now)
-                self.tasks.start_soon(self._report_wait, generation)
-            case words.Stopping(generation, then="start"):
-                reload = self._reload or self._begin_reload(generation, now)
-                reload.drained = now
-            case words.Stopping(then="end"):
-                self.bus.publish(events.Stopping(reason="asked to"))
-            case words.Starting(generation) if generation != before.generation and self._is_reload(before):
-                reload = self._reload or self._begin_reload(generation - 1, now)
-                reload.drained = reload.drained or now
-                reload.stopped = now
-            case words.Serving() if isinstance(before, words.Waiting):
-                self._reload = None
-            case _:
-                pass
-
-    def _is_reload(self, before: words.Phase) -> bool:
-        return self._reload is not None or not isinstance(before, words.Resting)
-
-    def _begin_reload(self, generation: int, now: float) -> _Reload:
-        files = sorted(self.changes.dirty)
-        self._reload = _Reload(now, files)
-        self.bus.publish(events.ReloadStarted(generation=generation, files=files))
-        return self._reload
-
-    async def _report_wait(self, generation: int) -> None:
-        """Say at once what a reload waits for, and again as time passes."""
-        since, number = time.monotonic(), 0
-        while isinstance(self._phase, words.Waiting) and self._phase.generation == generation:
-            active = await self.active()
-            if active and isinstance(self._phase, words.Waiting):
-                waited, held = time.monotonic() - since, self._phase.closed
-                self.bus.publish(events.ReloadWaiting(generation=generation, active=active, seconds=waited, held=held))
-            await anyio.sleep(_REPORTS[min(number, len(_REPORTS) - 1)])
-            number += 1
+    # -- questions ---------------------------------------------------------------------------------------------------
 
     async def active(self) -> list[events.Active]:
         """What is active in the current worker, as its agents tell."""

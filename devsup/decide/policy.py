@@ -75,7 +75,8 @@ def step(state: State, fact: Fact) -> tuple[State, Commands]:
         case _:
             pass
     phase, commands = _next(state, fact)
-    return replace(state, phase=phase), commands
+    rounds = phase.round if isinstance(phase, Waiting) else state.rounds
+    return replace(state, phase=phase, rounds=rounds), commands
 
 
 def _next(state: State, fact: Fact) -> Step:
@@ -109,7 +110,9 @@ def _stop(generation: int, then: Literal["start", "end"], limits: Limits, *, cut
 def _reload(generation: int, state: State) -> Step:
     limits = state.limits
     if limits.reload == "drain":
-        return Waiting(generation), (AskDrain(generation, 1), SetTimer("drain", limits.drain_timeout, generation))
+        number = state.rounds + 1
+        timer = SetTimer("drain", limits.drain_timeout, generation, number)
+        return Waiting(generation, round=number, first=number), (AskDrain(generation, number), timer)
     if state.prompting:  # nothing is restarted under a debugger's prompt
         return Serving(generation, stale=True), ()
     return _stop(generation, "start", limits, cut=True)
@@ -194,8 +197,8 @@ def _while_waiting(phase: Waiting, state: State, fact: Fact) -> Step:
     generation, limits = phase.generation, state.limits
     match fact:
         case Unchanged(reason):
-            reopened = (OpenGate(generation),) if phase.closed else ()
-            return Serving(generation), (*reopened, Tell(events.ReloadCancelled(reason=reason)))
+            opening = (OpenGate(generation),) if phase.closed else ()
+            return Serving(generation), (*opening, Tell(events.ReloadCancelled(reason=reason)))
         case Cleared(round=number) if number == phase.round and not phase.closed:
             timer = SetTimer("gate", limits.gate_timeout, generation, phase.round)
             return replace(phase, closed=True), (CloseGate(generation, phase.round), timer)
@@ -205,10 +208,13 @@ def _while_waiting(phase: Waiting, state: State, fact: Fact) -> Step:
             if state.prompting:
                 return phase, (SetTimer("gate", limits.gate_timeout, generation, phase.round),)
             # A request that waits for its own server would never end behind the gate: let that one in, then try again.
-            return Waiting(generation, round=number + 1), (OpenGate(generation), AskDrain(generation, number + 1))
-        case TimerFired(name="drain") if state.prompting:
-            return phase, (SetTimer("drain", limits.drain_timeout, generation),)
-        case TimerFired(name="drain") | ReloadAsked():
+            reopened = replace(phase, closed=False, round=number + 1)
+            return reopened, (OpenGate(generation), AskDrain(generation, number + 1))
+        case TimerFired(name="drain", round=number) if number == phase.first and state.prompting:
+            return phase, (SetTimer("drain", limits.drain_timeout, generation, phase.first),)
+        case TimerFired(name="drain", round=number) if number == phase.first:
+            return _stop(generation, "start", limits, cut=True)
+        case ReloadAsked():
             return _stop(generation, "start", limits, cut=True)
         case StopAsked():
             return _stop(generation, "end", limits, cut=False)

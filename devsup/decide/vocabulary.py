@@ -39,11 +39,12 @@ class Serving(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A reload waits for active work, with the gate open or closed."""
+    """A reload waits for active work, with the gate open or closed; its rounds are numbered from `first`, and never reused."""
 
     generation: int
     closed: bool = False
     round: int = 1
+    first: int = 1
 
 
 class Stopping(msgspec.Struct, frozen=True):
@@ -82,6 +83,7 @@ class State(msgspec.Struct, frozen=True):
     limits: Limits
     crashes: tuple[float, ...] = ()
     prompting: bool = False
+    rounds: int = 0  # of waiting, so far
 
 
 # -- facts: what happened ---------------------------------------------------------------------------------------------------

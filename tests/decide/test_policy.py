@@ -13,6 +13,7 @@ from devsup.decide import vocabulary as words
 
 MODES: tuple[Literal["drain", "restart", "off"], ...] = ("drain", "restart", "off")
 GENERATIONS = 5
+ROUNDS = 4
 
 
 class World(NamedTuple):
@@ -117,15 +118,10 @@ def walk(limits: words.Limits) -> set[Node]:
             told, killed = after.stopped & after.alive, after.killed & after.alive
             reached = Node(state, after._replace(timers=live, stopped=told, killed=killed))
             check(reached)
-            if reached not in seen and max(after.spawned) <= GENERATIONS and round_of(state) <= 2:
+            if reached not in seen and max(after.spawned) <= GENERATIONS and state.rounds <= ROUNDS:
                 seen.add(reached)
                 todo.append(reached)
     return seen
-
-
-def round_of(state: words.State) -> int:
-    """How often the gate has been closed in this drain."""
-    return state.phase.round if isinstance(state.phase, words.Waiting) else 0
 
 
 def check(node: Node) -> None:
@@ -189,7 +185,7 @@ def tell(*story: words.Fact, limits: words.Limits | None = None) -> tuple[words.
 def test_a_change_waits_first_with_the_gate_open() -> None:
     state, commands = tell(words.WorkerReady(1), words.Changed())
     assert state.phase == words.Waiting(1)
-    assert commands == [words.AskDrain(1, 1), words.SetTimer("drain", 60.0, 1)]
+    assert commands == [words.AskDrain(1, 1), words.SetTimer("drain", 60.0, 1, 1)]
 
 
 def test_the_gate_closes_only_when_the_work_of_the_save_is_done() -> None:
@@ -201,21 +197,29 @@ def test_the_gate_closes_only_when_the_work_of_the_save_is_done() -> None:
 def test_a_gate_that_was_closed_too_long_opens_and_a_stale_answer_counts_for_nothing() -> None:
     story = (words.WorkerReady(1), words.Changed(), words.Cleared(1, 1), words.TimerFired("gate", 1, 1))
     state, commands = tell(*story)
-    assert state.phase == words.Waiting(1, round=2)
+    assert state.phase == words.Waiting(1, round=2, first=1)
     assert commands == [words.OpenGate(1), words.AskDrain(1, 2)]
     state, commands = tell(*story, words.Drained(1, 1))
-    assert (state.phase, commands) == (words.Waiting(1, round=2), [])
+    assert (state.phase, commands) == (words.Waiting(1, round=2, first=1), [])
 
 
 def test_the_drain_limit_cuts() -> None:
-    _, commands = tell(words.WorkerReady(1), words.Changed(), words.TimerFired("drain", 1))
+    _, commands = tell(words.WorkerReady(1), words.Changed(), words.TimerFired("drain", 1, 1))
     assert commands == [words.Stop(1, cut=True), words.SetTimer("stop", 5.0, 1)]
 
 
+def test_the_limit_of_a_drain_that_was_called_off_does_not_cut_the_next_one() -> None:
+    story = (words.WorkerReady(1), words.Changed(), words.Unchanged(), words.Changed())
+    state, commands = tell(*story, words.TimerFired("drain", 1, 1))
+    assert (state.phase, commands) == (words.Waiting(1, round=2, first=2), [])
+    _, commands = tell(*story, words.TimerFired("drain", 1, 2))
+    assert commands[0] == words.Stop(1, cut=True)
+
+
 def test_no_limit_counts_while_a_debugger_prompts() -> None:
-    state, commands = tell(words.WorkerReady(1), words.Changed(), words.Prompted(True), words.TimerFired("drain", 1))
+    state, commands = tell(words.WorkerReady(1), words.Changed(), words.Prompted(True), words.TimerFired("drain", 1, 1))
     assert state.phase == words.Waiting(1)
-    assert commands == [words.SetTimer("drain", 60.0, 1)]
+    assert commands == [words.SetTimer("drain", 60.0, 1, 1)]
 
 
 def test_restart_mode_waits_for_the_end_of_a_prompt() -> None:

@@ -1,0 +1,93 @@
+"""The story of each reload: when it began and why, what it waits for, how long each step took."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+
+from devsup import events
+from devsup.decide import vocabulary as words
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from anyio.abc import TaskGroup
+
+    from devsup.events import Bus
+
+_REPORTS = (1.0, 4.0, 5.0, 10.0)  # seconds between the reports of a wait; the last repeats
+
+
+@dataclass
+class _Reload:
+    """The files that caused it, and its times in monotonic seconds."""
+
+    files: list[str]
+    seen: float
+    drained: float = 0.0
+    stopped: float = 0.0
+
+
+class Reloads:
+    """Follows the policy's phases. `active` asks the worker, `dirty` tells which files have changed."""
+
+    def __init__(
+        self, bus: Bus, tasks: TaskGroup, active: Callable[[], Awaitable[list[events.Active]]], dirty: Callable[[], Iterable[str]]
+    ) -> None:
+        self._bus, self._tasks, self._active, self._dirty = bus, tasks, active, dirty
+        self._phase: words.Phase = words.Over(0)
+        self._current: _Reload | None = None
+
+    def entered(self, phase: words.Phase) -> None:
+        """The service is in this phase now."""
+        before, self._phase = self._phase, phase
+        now = time.monotonic()
+        match phase:
+            case words.Waiting(generation) if not isinstance(before, words.Waiting):
+                self._begin(generation, now)
+                self._tasks.start_soon(self._report, phase)
+            case words.Stopping(generation, then="start"):
+                (self._current or self._begin(generation, now)).drained = now
+            case words.Starting(generation) if generation != before.generation and self._is_reload(before):
+                reload = self._current or self._begin(generation - 1, now)
+                reload.drained = reload.drained or now
+                reload.stopped = now
+            case words.Serving() if isinstance(before, words.Waiting):
+                self._current = None
+            case _:
+                pass
+
+    def _is_reload(self, before: words.Phase) -> bool:
+        """Not the very first start, nor another try after a crash."""
+        return self._current is not None or not isinstance(before, words.Resting | words.Over)
+
+    def _begin(self, generation: int, now: float) -> _Reload:
+        self._current = _Reload(sorted(self._dirty()), now)
+        self._bus.publish(events.ReloadStarted(generation=generation, files=self._current.files))
+        return self._current
+
+    def ready(self, generation: int, spawned: float, ready: float) -> None:
+        """A worker serves: if that ends a reload, tell its times."""
+        done, self._current = self._current, None
+        if done is not None:
+            times = {
+                "waited": done.drained - done.seen,
+                "stopped": done.stopped - done.drained,
+                "started": ready - spawned,
+                "total": ready - done.seen,
+            }
+            self._bus.publish(events.Reloaded(generation=generation, files=done.files, **times))
+
+    async def _report(self, wait: words.Waiting) -> None:
+        """Say at once what a reload waits for, and again as time passes."""
+        since, number = time.monotonic(), 0
+        while isinstance(self._phase, words.Waiting) and self._phase.first == wait.first:
+            active = await self._active()
+            if active and isinstance(self._phase, words.Waiting):
+                waited, held = time.monotonic() - since, self._phase.closed
+                self._bus.publish(events.ReloadWaiting(generation=wait.generation, active=active, seconds=waited, held=held))
+            await anyio.sleep(_REPORTS[min(number, len(_REPORTS) - 1)])
+            number += 1
