@@ -13,7 +13,7 @@ from devsup.decide import vocabulary as words
 
 MODES: tuple[Literal["drain", "restart", "off"], ...] = ("drain", "restart", "off")
 GENERATIONS = 5
-ROUNDS = 4
+ROUNDS = 3
 
 
 class World(NamedTuple):
