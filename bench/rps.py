@@ -62,9 +62,7 @@ def _bursts(command: list[str], folder: Path, answer: bytes) -> Iterator[tuple[B
     server_core, wrk_core = (cores[0], cores[-1]) if len(cores) > 1 else (None, None)
     ours, peer = harness.free_port(), harness.free_port()
     with (
-        harness.Server(
-            [*harness.DEVSUP, "run", *command, "--port", str(ours)], folder, core=server_core
-        ) as ours_server,
+        harness.Server([*harness.DEVSUP, "run", *command, "--port", str(ours)], folder, core=server_core) as ours_server,
         harness.Server([*command, "--port", str(peer)], folder, core=server_core) as peer_server,
     ):
         ours_server.wait_for(ours, answer)

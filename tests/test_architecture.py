@@ -186,9 +186,7 @@ def guest_imports(source: Source) -> Iterator[str]:
         here = f"{source.path}:{found.line}"
         if found.top not in sys.stdlib_module_names | GUEST_MODULES | {""}:
             yield f"{here}: the guest uses the standard library alone, not {found.dotted}"
-        elif not found.for_types_only and (
-            found.top in NEWER_MODULES or found.name in NEWER_NAMES.get(found.module, ())
-        ):
+        elif not found.for_types_only and (found.top in NEWER_MODULES or found.name in NEWER_NAMES.get(found.module, ())):
             yield f"{here}: Python 3.9 has no {found.dotted}"
 
 

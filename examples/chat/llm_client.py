@@ -42,9 +42,7 @@ class LocalLlm:
         self._warm_up = asyncio.create_task(self._start_early())
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._warm_up.cancel()
         await asyncio.gather(self._warm_up, return_exceptions=True)
         await self._http.aclose()

@@ -173,9 +173,7 @@ def test_another_user_is_named() -> None:
     assert describe(Holder(7, "nginx", None, "somebody else", None)) == "nginx (pid 7, user somebody else)"
 
 
-@pytest.mark.parametrize(
-    ("user", "shown"), [("postgres", "a process of user postgres"), (None, "a process of another user")]
-)
+@pytest.mark.parametrize(("user", "shown"), [("postgres", "a process of user postgres"), (None, "a process of another user")])
 def test_a_process_that_cannot_be_seen(user: str | None, shown: str) -> None:
     assert describe(Holder(None, "", None, user, None)) == shown
 
