@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from devsup import events
 from devsup.decide.triggers import Loaded, Rules, judge
 from devsup.decide.vocabulary import Changed, Unchanged
+from devsup.errors import DevsupError
 from devsup.system import watch
 
 if TYPE_CHECKING:
@@ -45,7 +46,10 @@ class Changes:
     async def run(self) -> None:
         """Watch until cancelled."""
         self._watcher.include(self.rules.exact)
-        await self._watcher.run(self._consider)
+        try:
+            await self._watcher.run(self._consider)
+        except DevsupError as exc:  # what runs goes on without it
+            self._bus.publish(events.Trouble(text=str(exc)))
 
     def spawned(self, at: float) -> None:
         """A worker starts now (seconds since the epoch): it will load what is on disk."""
@@ -88,7 +92,8 @@ class Changes:
             known = await anyio.to_thread.run_sync(watch.older_than, new, self._spawned_at)
             self._baseline.update(known)
             # Saved while the worker booted: what it has loaded of them nobody knows.
-            late = new - known.keys()
+            late = {path for path in new - known.keys() if path.startswith(self.rules.root + os.sep)}
+            self._seen.update(await anyio.to_thread.run_sync(watch.digests, late))
             self.dirty |= late
             if self.dirty:  # only now is there surely somebody who can compile it
                 await self._announce()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -232,10 +234,15 @@ class Bus:
         """Tell everyone."""
         at = time.time()
         for subscriber in self._subscribers:
-            subscriber(at, self.service, event)
+            with suppress(Exception):  # a line that cannot be shown or written must not end the service
+                subscriber(at, self.service, event)
 
 
 def to_json(at: float, service: str, event: Event) -> bytes:
     """One line of the event log."""
     fields: dict[str, Any] = msgspec.to_builtins(event)
-    return msgspec.json.encode({"at": round(at, 6), "service": service, **fields})
+    record = {"at": round(at, 6), "service": service, **fields}
+    try:
+        return msgspec.json.encode(record)
+    except UnicodeEncodeError:  # a file name that is no UTF-8
+        return json.dumps(record).encode()

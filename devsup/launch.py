@@ -161,7 +161,11 @@ def child_environment(start: Mapping[str, str], env_files: list[str], extra: Map
         from dotenv import dotenv_values  # noqa: PLC0415
 
         for path in env_files:
-            env = {**{key: value for key, value in dotenv_values(path).items() if value is not None}, **env}
+            try:
+                values = dotenv_values(path)
+            except (OSError, ValueError) as exc:
+                raise UsageError(f"{path} cannot be read: {exc}.", "Save it as UTF-8, readable by you.") from exc
+            env = {**{key: value for key, value in values.items() if value is not None}, **env}
     env.update(extra)
     before = [entry for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry and not entry.endswith("devsup/guest")]
     env["PYTHONPATH"] = os.pathsep.join([GUEST, *before])
@@ -196,7 +200,7 @@ def launch(options: Options) -> Iterator[Launched]:
         signals: list[int] = []
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda number, _frame: signals.append(number))
-        keeper = Keeper(meeting.run)
+        keeper = Keeper(meeting.run, meeting.folder)
         stack.callback(keeper.close)
         first = spawn(plan.command, plan.cwd, {**plan.environment(), **meeting.environment(1)}, terminal)
         stack.callback(first.kill)

@@ -146,8 +146,10 @@ class Supervisor:
         if not handle.serving():
             self.put(then)
             return
-        for link in handle.serving():
+        links = handle.serving()
+        for link in links:
             link.awaits = (op, then)
+        for link in links:
             await link.send(op, seq=then.round)
 
     def said(self, op: str, link: Link, seq: int) -> None:
@@ -189,8 +191,10 @@ class Supervisor:
         try:
             spawned = self._spawn(generation)
         except UsageError as exc:
-            self.bus.publish(events.Refused(problem=exc.problem, remedy=exc.remedy, code=exc.exit_code))
-            self.put(words.WorkerExited(generation, events.Exit(code=exc.exit_code), time.monotonic(), refused=exc.exit_code))
+            # It ran before: what is missing now may come back with the next save.
+            self._failure = str(exc)
+            self.bus.publish(events.Trouble(text=str(exc)))
+            self.put(words.WorkerExited(generation, events.Exit(code=exc.exit_code), time.monotonic()))
             return
         async with worker(spawned, generation=generation, token=token, terminal=self.terminal) as handle:
             current.handle = handle
@@ -241,15 +245,17 @@ class Supervisor:
 
     async def _watch_for_foreign(self, current: Current) -> None:
         """A program without an agent never says that it serves: it is ready once it listens, or has run for a while."""
-        group, deadline = current.handle.pid if current.handle else 0, time.monotonic() + _FOREIGN_AFTER
-        while current.handle is not None and current.ready is None:
+        handle, deadline, before = current.handle, time.monotonic() + _FOREIGN_AFTER, list[str]()
+        while handle is not None and current.ready is None:
             await anyio.sleep(1.0)
-            if current.handle.links:
+            if handle.serving():
                 return
-            urls = await anyio.to_thread.run_sync(ports.listening, group)
-            if urls or time.monotonic() > deadline:
+            urls = await anyio.to_thread.run_sync(ports.listening, handle.pid)
+            # Seen twice: the first time, an agent's `ready` may still be under way.
+            if (urls and urls == before) or (time.monotonic() > deadline and not handle.links):
                 self.changes.foreign()
                 self.ready(current, "foreign", "", urls, [])
+            before = urls
 
     def ready(self, current: Current, server: str, python: str, urls: list[str], routes: list[str]) -> None:
         """The current worker serves."""

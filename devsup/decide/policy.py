@@ -70,8 +70,9 @@ def step(state: State, fact: Fact) -> tuple[State, Commands]:
             state = replace(state, prompting=on)
         case Changed() | ReloadAsked():
             state = replace(state, crashes=())
-        case WorkerExited(at=at) if isinstance(state.phase, Serving):
-            state = replace(state, crashes=flapping.add(state.crashes, at))
+        case WorkerExited(generation, at=at) if generation == state.phase.generation:
+            crashes = flapping.add(state.crashes, at) if isinstance(state.phase, Serving) else state.crashes
+            state = replace(state, prompting=False, crashes=crashes)
         case _:
             pass
     phase, commands = _next(state, fact)
@@ -121,6 +122,8 @@ def _reload(generation: int, state: State) -> Step:
 def _while_starting(phase: Starting, state: State, fact: Fact) -> Step:
     generation, limits = phase.generation, state.limits
     match fact:
+        case Changed() if limits.reload == "off":
+            return phase, ()
         case Changed() if not phase.late or state.prompting:
             return replace(phase, stale=True), ()
         case Unchanged():

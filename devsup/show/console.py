@@ -88,7 +88,7 @@ class Console:
     def _banner(self, event: events.WorkerReady) -> list[str]:
         self._first = False
         started = self._started
-        urls = " ".join(f"[link={url}][bold]{url}[/bold][/link]" for url in event.urls) or "no port"
+        urls = " ".join(map(_linked, event.urls)) or "no port"
         server = "its own server (no agent in it: its port is watched, not kept)" if event.server == "foreign" else event.server
         lines = [f"{urls}  {_plain(server)}, pid {event.pid}, ready in {event.seconds:.2f} s"]
         if started is not None:
@@ -196,9 +196,16 @@ _LOUD = (
 )
 
 
+def _linked(url: str) -> str:
+    """A link, where rich's markup can say it: an IPv6 address has brackets."""
+    return f"[bold]{_plain(url)}[/bold]" if "[" in url else f"[link={url}][bold]{url}[/bold][/link]"
+
+
 def _plain(text: str) -> str:
     """Text that is nobody's markup, and holds no control characters of somebody's file name."""
-    return "".join(char if char.isprintable() else "?" for char in text).replace("[", "\\[")
+    from rich.markup import escape  # noqa: PLC0415 - loaded with the first line anyway
+
+    return escape("".join(char if char.isprintable() else "?" for char in text))
 
 
 def _exit(ended: events.Exit) -> str:

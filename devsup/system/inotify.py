@@ -39,6 +39,11 @@ class Inotify:
             raise OSError(number, os.strerror(number))
         return result
 
+    @property
+    def folders(self) -> set[str]:
+        """What is watched."""
+        return set(self._folders.values())
+
     def add(self, folders: Iterable[str]) -> None:
         """Watch these too; a folder that is gone by now is passed over."""
         for folder in folders:

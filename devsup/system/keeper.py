@@ -1,8 +1,8 @@
 """A small process that outlives the supervisor by a second, and ends everything that carries the run's token.
 
-Run by path as `python -I -S keeper.py TOKEN`, so it may only use the standard library. Its standard input is a pipe that only
-the supervisor writes: a line tells the process group of a new worker, `quit` that all is well, and the end of file without it
-that the supervisor is gone, by whatever means.
+Run by path as `python -I -S keeper.py TOKEN FOLDER`, so it may only use the standard library. Its standard input is a pipe that
+only the supervisor writes: a line tells the process group of a new worker, `quit` that all is well, and the end of file without
+it that the supervisor is gone, by whatever means. FOLDER, with the link's socket, goes last.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def send(number: int, pids: list[int], groups: set[int]) -> None:
 class Keeper:
     """The supervisor's side: starts the keeper, tells it of each worker, and sends it home."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, folder: str) -> None:
         import subprocess  # noqa: PLC0415 - the keeper itself does without
 
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__, token], stdin=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-I", "-S", __file__, token, folder], stdin=subprocess.PIPE, start_new_session=True
         )
 
     def watch(self, group: int) -> None:
@@ -68,7 +68,7 @@ class Keeper:
         self._process.wait()
 
 
-def main(token: str) -> None:
+def main(token: str, folder: str) -> None:
     """Wait for the end of the supervisor, then end what it has left."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
         signal.signal(ignored, signal.SIG_IGN)
@@ -76,14 +76,17 @@ def main(token: str) -> None:
     for line in sys.stdin:
         if line.strip() == "quit":
             return
-        groups.add(int(line))
+        groups = {int(line)}  # one worker at a time; an old number may be somebody else's by now
     token += "-"  # any generation of this run
     send(signal.SIGTERM, marked(token), groups)
     ends = time.monotonic() + PATIENCE
     while time.monotonic() < ends and marked(token):
         time.sleep(0.02)  # noqa: TID251 - there is no event for the end of a process that is not ours
     send(signal.SIGKILL, marked(token), groups)
+    with suppress(OSError):
+        os.unlink(f"{folder}/link")  # noqa: PTH108
+        os.rmdir(folder)  # noqa: PTH106
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -15,9 +15,9 @@ class Meeting:
         self.run = os.urandom(8).hex()
         base = os.environ.get("XDG_RUNTIME_DIR", "")
         # Not the temporary folder of the environment, which may be too long for a socket's path.
-        self._folder = os.path.join(base if os.access(base, os.W_OK) else "/tmp", f"devsup-{self.run}")  # noqa: PTH118, S108
-        os.mkdir(self._folder, 0o700)  # noqa: PTH102 - pathlib would cost the first worker 4 ms
-        self.path = f"{self._folder}/link"
+        self.folder = os.path.join(base if os.access(base, os.W_OK) else "/tmp", f"devsup-{self.run}")  # noqa: PTH118, S108
+        os.mkdir(self.folder, 0o700)  # noqa: PTH102 - pathlib would cost the first worker 4 ms
+        self.path = f"{self.folder}/link"
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.bind(self.path)
         os.chmod(self.path, 0o600)  # noqa: PTH101
@@ -39,4 +39,4 @@ class Meeting:
         self.sock.close()
         with suppress(OSError):
             os.unlink(self.path)  # noqa: PTH108
-            os.rmdir(self._folder)  # noqa: PTH106
+            os.rmdir(self.folder)  # noqa: PTH106

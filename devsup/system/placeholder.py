@@ -25,6 +25,9 @@ _LINGER_BYTES = 1 << 20
 _HTTP = re.compile(rb"[A-Z]{3,20} \S+ HTTP/1\.[01]\r?\n")
 _LOCAL_NAMES = re.compile(rb"\r\nhost:\s*(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?\s*\r\n", re.IGNORECASE)
 
+_HOSTS = re.compile(rb"\r\nhost:", re.IGNORECASE)
+_FORWARDED = re.compile(rb"\r\n(?:x-forwarded-|forwarded:|cf-)", re.IGNORECASE)
+
 
 async def answer(listeners: Iterable[socket.socket], reason: Callable[[], str], answers: TaskGroup) -> None:
     """Answer on each listener until cancelled. `reason()` is shown to clients on this machine only.
@@ -53,11 +56,18 @@ async def _serve(connection: socket.socket, reason: Callable[[], str]) -> None:
         with anyio.move_on_after(_HEAD_LIMIT):
             head = await _peek_head(connection)
         if _HTTP.match(head):
-            local = connection.getpeername()[0] in {"127.0.0.1", "::1", "::ffff:127.0.0.1"} and _LOCAL_NAMES.search(head)
-            await _send(connection, _page(reason() if local else ""))
+            await _send(connection, _page(reason() if _is_local(connection.getpeername()[0], head) else ""))
             connection.shutdown(socket.SHUT_WR)
             with anyio.move_on_after(_LINGER):
                 await _read_on(connection)
+
+
+def _is_local(peer: str, head: bytes) -> bool:
+    """Whether it is a browser or program of this machine that asks, and not a page or a tunnel by way of one."""
+    fields = head.partition(b"\r\n\r\n")[0] + b"\r\n"
+    if peer not in {"127.0.0.1", "::1", "::ffff:127.0.0.1"} or len(_HOSTS.findall(fields)) != 1:
+        return False
+    return _LOCAL_NAMES.search(fields) is not None and _FORWARDED.search(fields) is None
 
 
 async def _peek_head(connection: socket.socket) -> bytes:

@@ -49,7 +49,7 @@ def spawn(command: Sequence[str], cwd: str, env: Mapping[str, str], terminal: Te
             start_new_session=True,
             preexec_fn=control if streams.stdin is not None else None,  # noqa: PLW1509 - one ioctl, after setsid
         )
-    except (OSError, subprocess.SubprocessError) as exc:
+    except (OSError, ValueError, subprocess.SubprocessError) as exc:
         problem = f"{command[0]} could not be started: {getattr(exc, 'strerror', None) or exc}."
         raise UsageError(problem, f'Look at it with "ls -l {command[0]}".') from exc
     finally:

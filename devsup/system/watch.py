@@ -46,8 +46,11 @@ class Watcher:
         self._wanted |= await anyio.to_thread.run_sync(_folders_below, self._root)
         try:
             await source(self, on_batch)
-        except OSError as exc:
-            problem = f"The files in {self._root} cannot be watched: {exc}."
+        except (OSError, ExceptionGroup) as exc:
+            found = [exc] if isinstance(exc, OSError) else [each for each in exc.exceptions if isinstance(each, OSError)]
+            if not found:
+                raise
+            problem = f"The files in {self._root} are not watched any more: {found[0]}."
             remedy = 'Raise the limit with "sudo sysctl fs.inotify.max_user_watches=524288", or run with --reload off.'
             raise DevsupError(problem, remedy) from exc
 
@@ -70,7 +73,7 @@ async def _by_inotify(watcher: Watcher, on_batch: OnBatch) -> None:
         async def follow() -> None:
             while True:
                 await watcher.wait_for_more()
-                notify.add(watcher.folders)
+                notify.add(set(watcher.folders) - notify.folders)
 
         async with anyio.create_task_group() as tasks:
             notify.add(watcher.folders)
@@ -88,9 +91,10 @@ async def _settled(watcher: Watcher, notify: Inotify) -> tuple[set[str], bool]:
     with anyio.move_on_after(_LONGEST):
         while True:
             for folder in folders:
-                below = await anyio.to_thread.run_sync(_folders_below, folder)
-                watcher.include(str(Path(each, "_")) for each in below)
-                files |= {entry.path for each in below for entry in os.scandir(each) if entry.is_file()}
+                if not _is_skipped(*os.path.split(folder)):
+                    below = await anyio.to_thread.run_sync(_folders_below, folder)
+                    watcher.include(str(Path(each, "_")) for each in below)
+                    files |= {path for each in below for path in _files_in(each)}
             with anyio.move_on_after(SETTLE) as quiet:
                 more, folders, lost_more = await notify.changes()
                 files, lost = files | more, lost or lost_more
@@ -127,6 +131,13 @@ def _folders_below(root: str) -> set[str]:
         if len(found) >= _MOST_FOLDERS:
             break
     return found
+
+
+def _files_in(folder: str) -> list[str]:
+    try:
+        return [entry.path for entry in os.scandir(folder) if entry.is_file()]
+    except OSError:  # gone again
+        return []
 
 
 def _is_skipped(folder: str, name: str) -> bool:

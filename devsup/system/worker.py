@@ -74,16 +74,22 @@ class WorkerHandle:
         """End the whole tree now."""
         tree.kill(self.pid, self.token)
 
+    def _pidfd(self) -> int | None:
+        try:
+            return os.pidfd_open(self.pid)
+        except (AttributeError, OSError):  # not Linux, an old kernel, or reaped already
+            return None
+
     async def wait(self) -> Exit:
         """How the main process ended."""
-        if hasattr(os, "pidfd_open") and self.process.returncode is None:
-            pidfd = os.pidfd_open(self.pid)
+        pidfd = self._pidfd()
+        if pidfd is None:
+            await anyio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
+        else:
             try:
                 await anyio.wait_readable(pidfd)
             finally:
                 os.close(pidfd)
-        else:
-            await anyio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
         code = self.process.wait()
         return Exit(code=code) if code >= 0 else Exit(signal=-code)
 

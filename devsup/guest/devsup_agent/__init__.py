@@ -32,7 +32,10 @@ class _Finder:
 
     def find_spec(self, name, path=None, target=None):
         if self.on_import is not None:
-            self.on_import()
+            try:
+                self.on_import()
+            except Exception:  # no thread may be started any more
+                self.on_import = None
         if name not in _HOOKS:
             return None
         part = _HOOKS.pop(name)

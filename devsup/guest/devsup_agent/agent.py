@@ -36,12 +36,14 @@ class Agent:
             if self._socket is None:
                 try:
                     self._open()
-                except OSError:
+                except (OSError, RuntimeError):  # no supervisor, or no more threads at the interpreter's end
+                    self._socket = None
                     return False
             return True
 
     def _open(self):
         link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        link.settimeout(None)  # whatever the program has set as the default
         try:
             link.connect(os.environ["DEVSUP_LINK"])
         except (OSError, KeyError):

@@ -55,7 +55,7 @@ class Tracker:
             if request.cut:
                 return _swallow()
             if message["type"] == "http.response.body":
-                request.last = message.get("body", b"")
+                request.last = bytes(message.get("body", b"")[-4:])
                 if self.changed is not None and request.at_event_end():
                     self.changed()
             elif request.head is None:
@@ -90,7 +90,7 @@ class Tracker:
 
     def _note_unwritten(self, request):
         transport = getattr(request.cycle, "transport", None)
-        if transport is not None and transport.get_write_buffer_size():
+        if work.unwritten(transport):
             request.transport = transport
             self.writing = {each for each in self.writing if each.busy(0)} | {request}
 

@@ -25,10 +25,10 @@ def imported():
     files: set = set()
     packages: set = set()
     for module in list(sys.modules.values()):
-        path = getattr(module, "__file__", None)
-        if isinstance(path, str):
-            files.add(os.path.abspath(path))
         try:
+            path = getattr(module, "__file__", None)
+            if isinstance(path, str):
+                files.add(os.path.abspath(path))
             packages.update(os.path.abspath(folder) for folder in getattr(module, "__path__", None) or ())
         except Exception:
             continue

@@ -22,8 +22,9 @@ class Selector(selectors.PollSelector):
     def register(self, fileobj, events, data=None):
         """As the base's, plus the pipe that wakes it."""
         key = super().register(fileobj, events, data)
-        server_class = type(fileobj)
-        self._ticks = getattr(server_class, "service_actions", None) is not socketserver.BaseServer.service_actions
+        # Only a server that we wake may do without ticks, and only where nothing is done at a tick.
+        idle = getattr(type(fileobj), "service_actions", None) is socketserver.BaseServer.service_actions
+        self._ticks = not (idle and hasattr(fileobj, "devsup"))
         super().register(self._wake_read, selectors.EVENT_READ)
         fileobj.devsup_wake = self.wake
         return key

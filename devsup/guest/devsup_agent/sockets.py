@@ -23,7 +23,7 @@ _known: set = set()  # (host, port) of all that the supervisor holds
 gate = threading.Event()  # threaded servers accept only while it is set
 gate.set()
 accepting = threading.Lock()  # held from the look at the gate until the connection is known
-on_accept: list = []  # who is told of each connection, with the lock held
+on_accept: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # listener -> who is told of each connection, under the lock
 stopping = threading.Event()  # with it, a closed gate lets accept fail instead of wait
 _pipe: list = []  # two descriptors; the first is readable once it is set
 
@@ -151,8 +151,8 @@ def _accept(self):
                 accepted = _real["accept"](self) if gate.is_set() else None
             except BlockingIOError:
                 accepted = None
-            if accepted is not None and on_accept:
-                on_accept[-1](accepted[0])
+            if accepted is not None and self in on_accept:
+                on_accept[self](accepted[0])
         if accepted is not None:
             if socket.getdefaulttimeout() is None:
                 accepted[0].setblocking(True)

@@ -22,7 +22,7 @@ class ThreadedDrain:
         self._closed = False
         self._timer = None
         self._grace_ends = 0.0
-        sockets.on_accept.append(self.connection)
+        sockets.on_accept[server.socket] = self.connection
 
     def connection(self, sock):
         """The record of an accepted connection."""

@@ -7,6 +7,7 @@ is a property whose setter wakes the main loop, and the sets of connections and 
 
 import asyncio
 import contextlib
+import functools
 import threading
 import time
 import typing
@@ -97,6 +98,7 @@ def patch(module):
 def _patch_config(config_class):
     construct, load = config_class.__init__, config_class.load
 
+    @functools.wraps(construct)
     def constructed(self, *args, **kwargs):
         # uvicorn would announce what it is going to watch; our rules take its place.
         wanted = kwargs.pop("reload", False)
@@ -138,7 +140,10 @@ def _patch_server(module):
             if self.started and hasattr(self.config, "devsup"):
                 sockets.report([sock for server in self.servers for sock in server.sockets or ()])
                 self.devsup = Drain(self)
-                agent.serve(self.devsup, "uvicorn", routes(self.config.loaded_app))
+                found = []
+                with guard("the routes"):
+                    found = routes(self.config.loaded_app)
+                agent.serve(self.devsup, "uvicorn", found)
 
     async def shut_down(self, *args, **kwargs):
         with guard("a hook of uvicorn"):

@@ -32,7 +32,8 @@ class WebSocket:
         self._receiver = None  # the task that is in receive() now
         self._last_receiver = None  # the one that was last: it may be a helper, and not have ended yet
         self._tasks = {}
-        self._undelivered = []
+        self._undelivered = 0
+        self._first_undelivered = None
         _owner.set(self)
         _attribute_tasks(asyncio.get_running_loop())
 
@@ -58,8 +59,8 @@ class WebSocket:
     async def send(self, message):
         """The app's send: after a close by reload it goes nowhere, and is counted instead of raising six errors."""
         if self.cut:
-            self.noticed = True
-            self._undelivered.append(message)
+            self._lose(message)
+            await asyncio.sleep(0)  # a loop that only sends would hold up all others
             return
         now = time.monotonic()
         if self._pushed is not None and not self.in_hand:
@@ -68,12 +69,16 @@ class WebSocket:
         try:
             await self._send(message)
         except Exception:
-            self._undelivered.append(message)
+            self._lose(message)
             self._gone()
             raise
         if not self._answered:
             self._answered, self.in_hand = True, False
             self._changed()
+
+    def _lose(self, message):
+        self._undelivered += 1
+        self._first_undelivered = self._first_undelivered or message
 
     def _gone(self):
         if not self.noticed and not self.cut and self._answered and (self.in_hand or self._has_task()):
@@ -95,8 +100,9 @@ class WebSocket:
         """What the client did not get."""
         if not self._undelivered:
             return "its client left" if self.noticed else ""
-        first = self._undelivered[0].get("text") or self._undelivered[0].get("bytes") or ""
-        return f"{len(self._undelivered)} messages not delivered, the first: {first[:200]}"
+        message = self._first_undelivered or {}
+        first = str(message.get("text") or message.get("bytes") or "")
+        return f"{self._undelivered} messages not delivered, the first: {first[:200]}"
 
     def busy(self, now):
         """Whether a reload must wait for this WebSocket."""

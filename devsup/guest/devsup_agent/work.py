@@ -17,6 +17,14 @@ def stream_decision(path, streams):
     return ""
 
 
+def unwritten(transport):
+    """Bytes that a transport still holds; a TLS one of an old Python fails once its client has left."""
+    try:
+        return transport.get_write_buffer_size()
+    except Exception:
+        return 0
+
+
 class Request:
     """One HTTP request, from its first byte until its answer is written and the app has returned."""
 
@@ -73,7 +81,7 @@ class Request:
     def busy(self, now):
         """Whether a reload must wait for this."""
         if self.transport is not None:
-            return not self.cut and self.transport.get_write_buffer_size() > 0
+            return not self.cut and unwritten(self.transport) > 0
         return not self.cut and not self.is_endless(now)
 
 

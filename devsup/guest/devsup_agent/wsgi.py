@@ -25,8 +25,13 @@ def patch(module):
 
 def _patch_werkzeug(module):
     agent.connect()
-    run_simple, real_serve, handler = module.run_simple, module.BaseWSGIServer.serve_forever, module.WSGIRequestHandler
-    setup, run_wsgi, shutdown_request = handler.setup, handler.run_wsgi, module.BaseWSGIServer.shutdown_request
+    _patch_run_simple(module)
+    _patch_server(module.BaseWSGIServer)
+    _patch_handler(module.WSGIRequestHandler)
+
+
+def _patch_run_simple(module):
+    run_simple = module.run_simple
 
     def is_running_from_reloader():
         # For the app we are the reloader's child; werkzeug and flask themselves would then expect a socket by number.
@@ -36,28 +41,49 @@ def _patch_werkzeug(module):
     def run(hostname, port, application, use_reloader=False, *args, **kwargs):
         if use_reloader:
             extra = [str(path) for path in kwargs.get("extra_files") or ()]
-            agent.send(
-                "reloader",
-                name="werkzeug",
-                dirs=[],
-                includes=extra,
-                excludes=list(kwargs.get("exclude_patterns") or ()),
-            )
+            excludes = list(kwargs.get("exclude_patterns") or ())
+            agent.send("reloader", name="werkzeug", dirs=[], includes=extra, excludes=excludes)
         return run_simple(hostname, port, application, False, *args, **kwargs)
+
+    module.is_running_from_reloader, module.run_simple = is_running_from_reloader, run
+
+
+def _patch_server(server_class):
+    real_serve, real_shutdown, real_close = server_class.serve_forever, server_class.shutdown, server_class.shutdown_request
 
     def serve_forever(self, *args, **kwargs):
         drain = None
         with guard("a hook of werkzeug"):
             drain = self.devsup = ThreadedDrain(self, agent, Connection)
-            routes, self.app = _routes(self.app), _wrap(self.app)
+            routes = []
+            with guard("the routes"):
+                routes = _routes(self.app)
+            self.app = _wrap(self.app)
             agent.serve(drain, "werkzeug", routes)
         try:
             real_serve(self, *args, **kwargs)
         finally:
             agent.served(drain)
 
-    def set_up(self):
-        setup(self)
+    def shutdown(self):
+        # The base sets a flag and waits for the next tick, of which there are none.
+        setattr(self, "_BaseServer__shutdown_request", True)  # noqa: B010 - a private name of socketserver's
+        getattr(self, "devsup_wake", int)()
+        real_shutdown(self)
+
+    def shutdown_request(self, request):
+        real_close(self, request)
+        with guard("a hook of werkzeug"):
+            self.devsup.end(request)
+
+    server_class.serve_forever, server_class.shutdown, server_class.shutdown_request = serve_forever, shutdown, shutdown_request
+
+
+def _patch_handler(handler_class):
+    real_setup, real_run = handler_class.setup, handler_class.run_wsgi
+
+    def setup(self):
+        real_setup(self)
         drain = getattr(self.server, "devsup", None)
         if drain is None:
             return
@@ -65,21 +91,14 @@ def _patch_werkzeug(module):
             self.devsup = drain.connection(self.request)
             self.rfile = io.BufferedReader(_FirstByte(self.rfile.detach(), self.devsup))
 
-    def closed(self, request):
-        shutdown_request(self, request)
-        with guard("a hook of werkzeug"):
-            self.devsup.end(request)
-
-    def run_one(self):
+    def run_wsgi(self):
         with guard("a hook of werkzeug"):
             self.devsup.method, self.devsup.path = self.command, self.path.partition("?")[0]
             self.devsup.upgraded = "websocket" in self.headers.get("Upgrade", "").lower()
             _here.request = self.devsup
-        run_wsgi(self)
+        real_run(self)
 
-    module.is_running_from_reloader, module.run_simple = is_running_from_reloader, run
-    module.BaseWSGIServer.serve_forever, module.BaseWSGIServer.shutdown_request = serve_forever, closed
-    handler.setup, handler.run_wsgi = set_up, run_one
+    handler_class.setup, handler_class.run_wsgi = setup, run_wsgi
 
 
 def _patch_flask(module):
