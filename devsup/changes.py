@@ -62,7 +62,7 @@ class Changes:
         """The worker has no agent: only globs and env files reload it."""
         self.loaded = Loaded(running=True)
         if self.dirty:
-            self.dirty = {path for path in self.dirty if judge(path, self.rules, self.loaded) == "reload"}
+            self.dirty = {path for path in self.dirty if self._matters(path)}
             if not self.dirty:
                 self._put(Unchanged())
 
@@ -94,7 +94,10 @@ class Changes:
             # Saved while the worker booted: what it has loaded of them nobody knows.
             late = {path for path in new - known.keys() if path.startswith(self.rules.root + os.sep)}
             self._seen.update(await anyio.to_thread.run_sync(watch.digests, late))
-            self.dirty |= late
+            # What was saved before anybody knew what matters is looked at again.
+            had, self.dirty = bool(self.dirty), {path for path in self.dirty | late if self._matters(path)}
+            if had and not self.dirty:
+                self._put(Unchanged())
             if self.dirty:  # only now is there surely somebody who can compile it
                 await self._announce()
 
@@ -102,8 +105,15 @@ class Changes:
         async with self._lock:
             await self._consider_batch(batch)
 
+    def _matters(self, path: str) -> bool:
+        return judge(path, self.rules, self.loaded) == "reload"
+
     async def _consider_batch(self, batch: set[str]) -> None:
-        batch = {os.path.realpath(path) for path in batch or self._baseline}
+        if not batch:  # the watch begins, or has lost events: look at all that is known, and at what is new on disk
+            batch = self._baseline.keys() | await anyio.to_thread.run_sync(
+                watch.newer_than, self._watcher.folders, self._spawned_at
+            )
+        batch = {os.path.realpath(path) for path in batch}
         verdicts = {path: judge(path, self.rules, self.loaded) for path in batch}
         candidates = {path for path, verdict in verdicts.items() if verdict == "reload"}
         if not self.loaded.running:

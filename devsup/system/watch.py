@@ -158,6 +158,18 @@ def _digest(path: str) -> str:
         return GONE
 
 
+def newer_than(folders: Iterable[str], at: float) -> set[str]:
+    """The files in these folders that were last written at or after `at` (seconds since the epoch)."""
+    found = set()
+    for path in (path for folder in folders for path in _files_in(folder)):
+        try:
+            if Path(path).stat().st_mtime >= at:
+                found.add(path)
+        except OSError:
+            continue
+    return found
+
+
 def older_than(paths: Iterable[str], at: float) -> dict[str, str]:
     """Digests of those files that were last written before `at` (seconds since the epoch): what was loaded after it is this."""
     found = {}
