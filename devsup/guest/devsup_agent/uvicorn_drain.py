@@ -8,7 +8,7 @@ import time
 from devsup_agent import work
 
 FRESH = 0.25  # seconds: a connection this young may have its first request under way
-PAUSE = 0.05  # seconds after an answer in which a client that never rests asks again
+PAUSE = 0.01  # seconds after an answer in which a client that never rests asks again
 _TURNS = 3  # of the loop, from accept to connection_made
 
 
@@ -167,7 +167,7 @@ class Drain:
             if _has_work(each):
                 _answer_last(getattr(each, "cycle", None))
         if (unread or young) and self._sweeper is None:
-            self._sweeper = self.loop.call_later(0.05, self._sweep_again)
+            self._sweeper = self.loop.call_later(PAUSE, self._sweep_again)
 
     def _is_young(self, protocol, now):
         """Its first request, or the next of a client that asks without a pause, may be on the way."""
