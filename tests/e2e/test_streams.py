@@ -254,10 +254,13 @@ class App:
             run.wait_for_line(f"begins {name}")
             yield ws
 
-    def request(self, path: str, method: str = "GET") -> socket.socket:
+    def request(self, path: str, method: str = "GET", accept: str = "*/*") -> socket.socket:
         """A request on a connection of its own."""
         sock = socket.create_connection(("127.0.0.1", self.port), timeout=LIMIT)
-        sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
+        head = (
+            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept: {accept}\r\nContent-Length: 0\r\n\r\n"
+        )
+        sock.sendall(head.encode())
         return sock
 
 
@@ -483,7 +486,7 @@ def test_an_answer_that_outlives_the_drain_is_reported_once_and_its_socket_close
 def test_a_streamed_answer_is_delivered_whole_by_the_old_code(app: App, server: str, method: str, kind: str) -> None:
     """Tokens by POST, pieces by GET, and an event stream that nobody has said to be endless."""
     run = app.run(server=server)
-    with app.request(f"/tokens?until=go&type={kind}", method) as sock:
+    with app.request(f"/tokens?until=go&type={kind}", method, kind) as sock:  # as EventSource asks for an event stream
         start = read_until(sock, b"the same")
         app.save(2)
         waiting = run.wait_for("ReloadWaiting")

@@ -1,6 +1,8 @@
 """The wrapper around an ASGI app: keeps a record of each request and WebSocket, and can end streams cleanly."""
 
 import asyncio
+import typing
+from time import monotonic
 
 from devsup_agent import work
 from devsup_agent.websocket import WebSocket
@@ -9,21 +11,38 @@ _END = {"type": "http.response.body", "body": b"", "more_body": False}
 _LEAVE = 0.05  # seconds: an app that watches for the disconnect has left an ended stream by then
 
 
+_EVENT_SOURCE = (b"accept", b"text/event-stream")
+
+
 class Tracker:
-    """All records of one server. `changed` is called on every change, but only while somebody drains."""
+    """All that may be active in one server. `changed` is called on every change, but only while somebody drains.
+
+    A plain request costs a timestamp: what runs is read off uvicorn's own tasks and connections when somebody asks. Only event
+    streams and WebSockets, which a reload may have to end, are wrapped.
+    """
 
     def __init__(self, agent):
         self.agent = agent
+        self.state: typing.Any = None  # uvicorn's server_state, once it has started
         self.requests = set()
         self.websockets = set()
-        self.writing = set()  # answers whose app has returned, and that a slow client still reads
         self.changed = None
         self._last_words = set()
 
     def records(self):
         """All that may be active."""
-        self.writing = {each for each in self.writing if each.busy(0)}
-        return self.requests | self.websockets | self.writing
+        found = self.requests | self.websockets
+        for task in list(self.state.tasks):
+            cycle = _cycle_of(task)
+            if cycle is not None:
+                found.add(work.record_of(cycle, task))
+        for protocol in list(self.state.connections):
+            cycle = getattr(protocol, "cycle", None)
+            if cycle is not None and cycle.response_complete and work.unwritten(protocol.transport):
+                record = work.record_of(cycle, None)
+                record.transport = protocol.transport
+                found.add(record)
+        return found
 
     def streams(self):
         """The per-route settings."""
@@ -32,14 +51,19 @@ class Tracker:
     def wrap(self, app):
         """The app that the server is to call instead of `app`."""
 
-        async def devsup(scope, receive, send):
+        # No coroutine of its own: a frame more would cost every request more than all the rest.
+        def devsup(scope, receive, send):
             kind = scope["type"]
             if kind == "http":
-                await self._http(app, scope, receive, send)
-            elif kind == "websocket":
-                await self._websocket(app, scope, receive, send)
-            else:
-                await app(scope, receive, send)
+                receive.__self__.devsup_since = monotonic()
+                if self.changed is not None:
+                    self.changed()
+                if scope["method"] == "GET" and (_EVENT_SOURCE in scope["headers"] or self.agent.settings["streams"]):
+                    return self._http(app, scope, receive, send)
+                return app(scope, receive, send)
+            if kind == "websocket":
+                return self._websocket(app, scope, receive, send)
+            return app(scope, receive, send)
 
         devsup.app = app  # type: ignore[attr-defined] # how the routes are found
         return devsup
@@ -48,7 +72,8 @@ class Tracker:
         request = work.Request(scope["method"], scope["path"], self.streams)
         request.task = asyncio.current_task()
         request.send = send
-        request.cycle = getattr(receive, "__self__", None)
+        request.cycle = receive.__self__
+        request.cycle.devsup_record = request
 
         # Not a coroutine of its own: that would cost every request a frame for each message.
         def tracked(message):
@@ -72,7 +97,6 @@ class Tracker:
                 raise
         finally:
             self.requests.discard(request)
-            self._note_unwritten(request)
             if self.changed is not None:
                 self.changed()
 
@@ -88,12 +112,6 @@ class Tracker:
             self.websockets.discard(websocket)
             websocket.finished()
 
-    def _note_unwritten(self, request):
-        transport = getattr(request.cycle, "transport", None)
-        if work.unwritten(transport):
-            request.transport = transport
-            self.writing = {each for each in self.writing if each.busy(0)} | {request}
-
     def end_stream(self, request):
         """End an event stream as if its app had: the client sees a whole answer, and reconnects."""
         request.cut = True
@@ -108,6 +126,13 @@ class Tracker:
             return
         finally:
             asyncio.get_running_loop().call_later(_LEAVE, request.task.cancel)
+
+
+def _cycle_of(task):
+    """The request that one of uvicorn's tasks works on; None for a WebSocket's."""
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    cycle = frame.f_locals.get("self") if frame is not None else None
+    return cycle if hasattr(cycle, "response_complete") and hasattr(cycle, "devsup_since") else None
 
 
 async def _swallow():

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import select
 import time
+import weakref
 
 from devsup_agent import work
 
@@ -23,6 +24,7 @@ class Drain:
         self._done = None
         self._closed = None  # duplicates of the listeners, while the gate is closed
         self._timer = self._sweeper = None
+        self._followed: weakref.WeakSet = weakref.WeakSet()  # tasks that tell us of their end
         self._grace_over = False
 
     # -- commands, from the agent's thread --------------------------------------------------------------------------
@@ -74,7 +76,10 @@ class Drain:
 
     def _watch(self, done):
         self._done = done
-        self.tracker.changed = self._connections().on_shrink = lambda: self.loop.call_soon(self._check)
+        self.tracker.changed = self._connections().on_shrink = self._look_soon
+
+    def _look_soon(self, *_):
+        self.loop.call_soon(self._check)
 
     def _begin(self, done):
         now = time.monotonic()
@@ -88,6 +93,11 @@ class Drain:
             return
         now = time.monotonic()
         left = self._left_of_save(now) if self._closed is None else self._left_behind_gate(now)
+        for record in left:
+            task = getattr(record, "task", None)
+            if task is not None and task not in self._followed:
+                self._followed.add(task)
+                task.add_done_callback(self._look_soon)
         self._rearm(left, now)
         if not left:
             done, self._done = self._done, None
@@ -102,7 +112,7 @@ class Drain:
             elif each in self._connections() and _half_sent(each):
                 left.add(each)
             else:  # it has been sent whole: from now on its request is waited for
-                left.update(request for request in self.tracker.requests if request.cycle is getattr(each, "cycle", None))
+                left.update(record for record in records if getattr(record, "cycle", self) is getattr(each, "cycle", None))
         self._waited_for = left
         return left
 

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import threading
 import time
-import typing
 import weakref
 
 from devsup_agent import asgi, guard, sockets
@@ -20,17 +19,19 @@ from devsup_agent.uvicorn_drain import Drain
 _RULES = ("reload_dirs", "reload_includes", "reload_excludes")
 
 
-class Shrinking(set):
-    """A set that wakes its waiters when something leaves it."""
+class Connections(set):
+    """uvicorn's connections: each with the time it came, and waking who waits for them to go."""
 
-    all: typing.ClassVar[weakref.WeakSet] = weakref.WeakSet()
-    waiters: typing.ClassVar[list] = []
-    __hash__ = object.__hash__  # type: ignore[assignment] # for the WeakSet; no one compares these sets
+    __hash__ = object.__hash__  # type: ignore[assignment] # no one compares these sets
 
     def __init__(self):
         super().__init__()
         self.on_shrink = None
-        Shrinking.all.add(self)
+
+    def add(self, member):
+        """As a set's, and note when."""
+        super().add(member)
+        member.devsup_since = time.monotonic()
 
     def discard(self, member):
         """As a set's, and wake."""
@@ -45,19 +46,14 @@ class Shrinking(set):
     def _shrunk(self):
         if self.on_shrink is not None:
             self.on_shrink()
-        if not self and Shrinking.waiters:
-            for waiter in Shrinking.waiters:
+        if not self and _waiters:
+            for waiter in _waiters:
                 _wake(waiter)
-            Shrinking.waiters.clear()
+            _waiters.clear()
 
 
-class Connections(Shrinking):
-    """uvicorn's connections, each with the time it came."""
-
-    def add(self, member):
-        """As a set's, and note when."""
-        super().add(member)
-        member.devsup_since = time.monotonic()
+_states: weakref.WeakSet = weakref.WeakSet()  # uvicorn's server states
+_waiters: list = []  # for connections to go
 
 
 class _Ticks:
@@ -68,11 +64,11 @@ class _Ticks:
 
     @staticmethod
     async def sleep(delay, result=None):
-        if not any(len(members) for members in Shrinking.all):
+        if not any(state.connections or state.tasks for state in _states):
             return await asyncio.sleep(0, result)
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
-        Shrinking.waiters.append(waiter)
+        _waiters.append(waiter)
         timer = loop.call_later(delay, _wake, waiter)
         try:
             await waiter
@@ -134,7 +130,9 @@ def _patch_server(module):
 
     async def started(self, *args, **kwargs):
         with guard("a hook of uvicorn"):
-            self.server_state.connections, self.server_state.tasks = Connections(), Shrinking()
+            self.server_state.connections = Connections()
+            self.config.devsup.state = self.server_state
+            _states.add(self.server_state)
         await startup(self, *args, **kwargs)
         with guard("a hook of uvicorn"):
             if self.started and hasattr(self.config, "devsup"):

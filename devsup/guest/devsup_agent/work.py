@@ -85,6 +85,15 @@ class Request:
         return not self.cut and not self.is_endless(now)
 
 
+def record_of(cycle, task):
+    """The record of a request that uvicorn works on, made when somebody first asks, and kept with the request."""
+    record = getattr(cycle, "devsup_record", None)
+    if record is None:
+        record = cycle.devsup_record = Request(cycle.scope["method"], cycle.scope["path"], dict)
+        record.started, record.cycle, record.task = cycle.devsup_since, cycle, task
+    return record
+
+
 def items(records, now):
     """The records that are busy, as the supervisor reports them: [{name, age, stream}], oldest first."""
     busy = sorted((record for record in records if record.busy(now)), key=lambda record: record.started)
