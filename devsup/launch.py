@@ -97,10 +97,10 @@ def resolve(command: tuple[str, ...], found: Interpreter, environ: Mapping[str, 
     program = shutil.which(first, path=environ.get("PATH")) or (
         str(cwd / first) if os.access(cwd / first, os.X_OK) and "/" in first else None
     )
+    if first in {"python", "python3"}:  # the one that was found, which need not be called so in its folder
+        program = found.path
     if program is None and re.fullmatch(r"[\w.]+:[\w.]+(\(\))?", first):
         return [found.path, "-m", "devsup_agent.target", first, *rest]
-    if program is None and first in {"python", "python3"}:
-        program = found.path
     if program is None:
         raise UsageError(f'There is no program "{first}" in {found.bin or "PATH"}.', _remedy(first, found, cwd))
     script = _script(rest) if Path(program).name.startswith("python") else None

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -428,8 +429,10 @@ def test_exit_on_failure_ends_with_1(app: App, first: bool) -> None:
 
 def newer_python() -> str:
     """An interpreter that knows syntax which devsup's own does not, with what uvicorn needs (pure Python) on its path."""
+    beside = Path(sys.base_prefix).parent  # where version managers put them
     for minor in (15, 14, 13, 12):
-        found = shutil.which(f"python3.{minor}")
+        known = [str(path) for path in beside.glob(f"*/bin/python3.{minor}")]
+        found = known[0] if known else shutil.which(f"python3.{minor}")
         if found and subprocess.run([found, "-c", "import sys"], check=False).returncode == 0:
             return found
     pytest.skip("there is no newer Python on PATH than devsup's own")
