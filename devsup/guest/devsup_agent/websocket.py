@@ -25,6 +25,7 @@ class WebSocket:
         self.told = False
         self.cut = False  # closed by a reload: closed once, whatever the app still sends
         self.noticed = False  # the app knows that its client is gone
+        self._asked = False  # a message has come: what is sent may be its answer
         self.task = asyncio.current_task()
         self._answered = False
         self._pushed = None  # time of the last send by others since the handler was done, while the gaps stay short
@@ -49,7 +50,7 @@ class WebSocket:
         finally:
             self._receiver = None
         if message["type"] == "websocket.receive":
-            self.in_hand = True
+            self.in_hand = self._asked = True
             self.started, self._pushed, self._streak = time.monotonic(), None, False
             self._changed()
         elif message["type"] == "websocket.disconnect":
@@ -88,8 +89,8 @@ class WebSocket:
 
     def finished(self):
         """The app has returned."""
-        if self.cut and self._undelivered:
-            self._tracker.agent.lost(self)
+        if self.cut and self._undelivered and self._asked and time.monotonic() - self.started < LIMIT:
+            self._tracker.agent.lost(self)  # pushes that nobody asked for, or that last this long, are no answer
         self._changed()
 
     def _changed(self):
