@@ -7,8 +7,8 @@ this package is loaded, so a process that serves nothing pays for one dictionary
 A hook may fail (another version, another fork of the library): then that part of the wrapping is missing and the program runs
 as if devsup were not there. Nothing in this package may raise into the program.
 
-Reading order: `sockets` (the listener moves up), `agent` (the link's end in this process), `asgi` and `uvicorn_server` (what is
-active, the gate, the stop), `wsgi` (the same for werkzeug).
+Reading order: `sockets` (the listener moves up), `agent` (the link's end in this process), `work` and `asgi` (what is active),
+`servers/uvicorn` (the gate, the stop), the other `servers`.
 """
 
 import os
@@ -16,11 +16,11 @@ import sys
 
 _HOOKS = {
     "socket": "sockets",
-    "socketserver": "selector",
-    "werkzeug.serving": "wsgi",
-    "flask.cli": "wsgi",
-    "uvicorn.config": "uvicorn_server",
-    "uvicorn.server": "uvicorn_server",
+    "socketserver": "servers.selector",
+    "werkzeug.serving": "servers.werkzeug",
+    "flask.cli": "servers.werkzeug",
+    "uvicorn.config": "servers.uvicorn",
+    "uvicorn.server": "servers.uvicorn",
 }
 
 

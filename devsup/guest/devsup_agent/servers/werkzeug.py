@@ -13,7 +13,7 @@ import time
 
 from devsup_agent import guard, work
 from devsup_agent.agent import agent
-from devsup_agent.threaded import ThreadedDrain
+from devsup_agent.servers.threaded import ThreadedDrain
 
 _here = threading.local()  # .request: the record that this thread works on
 

@@ -14,7 +14,7 @@ import weakref
 
 from devsup_agent import asgi, guard, sockets
 from devsup_agent.agent import agent
-from devsup_agent.uvicorn_drain import Drain
+from devsup_agent.servers.uvicorn_drain import Drain
 
 _RULES = ("reload_dirs", "reload_includes", "reload_excludes")
 
