@@ -84,9 +84,10 @@ class Reception:
 
     def _on_listening(self, link: Link, message: Message, fds: list[int]) -> list[int]:
         sock = adopt(fds.pop(0), message["family"])
-        address = self._supervisor.listeners.keep(sock, message["backlog"], link.generation)
+        address, is_new = self._supervisor.listeners.keep(sock, message["backlog"], link.generation)
         self._supervisor.current.listened = True
-        self._supervisor.bus.publish(events.ListenerKept(url=address.url))
+        if is_new:  # else another process of the worker serves it too
+            self._supervisor.bus.publish(events.ListenerKept(url=address.url))
         return fds
 
     def _on_ready(self, link: Link, message: Message, _fds: list[int]) -> None:

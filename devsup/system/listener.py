@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -39,17 +40,18 @@ class Listeners:
     kept: dict[Address, Kept] = field(default_factory=dict)
     _claimed: dict[Address, socket.socket] = field(default_factory=dict)
 
-    def keep(self, sock: socket.socket, backlog: int, generation: int) -> Address:
-        """Hold a listener that a worker opened."""
+    def keep(self, sock: socket.socket, backlog: int, generation: int) -> tuple[Address, bool]:
+        """Hold a listener that a worker opened: its address, and whether it is a new one."""
         host, port = sock.getsockname()[:2]
         address = Address(int(sock.family), host, port)
         known = self.kept.pop(address, None)
+        is_new = known is None or os.fstat(known.sock.fileno()).st_ino != os.fstat(sock.fileno()).st_ino
         if known is not None:
             known.sock.close()
         sock.setblocking(False)
         self.kept[address] = Kept(sock, backlog, generation)
         self._claim_other_family(address)
-        return address
+        return address, is_new
 
     def adopt(self, address: Address, generation: int) -> Kept | None:
         """The listener for a worker that binds `address`, or None."""
@@ -77,7 +79,7 @@ class Listeners:
             except OSError:
                 sock.close()
                 raise
-            return self.keep(sock, 128, 0)
+            return self.keep(sock, 128, 0)[0]
         return None
 
     def close_unserved(self, generation: int) -> list[Address]:

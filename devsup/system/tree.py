@@ -10,6 +10,7 @@ import anyio
 
 from devsup.system.keeper import marked
 
+GRACE = 0.2  # seconds that leftovers have to end by themselves
 PATIENCE = 1.0  # seconds that leftovers have between TERM and KILL
 
 
@@ -32,9 +33,10 @@ def kill(group: int, token: str) -> None:
 
 async def end_leftovers(group: int, token: str) -> list[int]:
     """After the main process has gone: TERM, then KILL, for whatever of the worker still runs. Returns who had to be ended."""
-    left = await anyio.to_thread.run_sync(_carrying, token)
-    if not left and not signal_group(group, 0):
+    with anyio.move_on_after(GRACE):  # helpers that end with their parent, such as multiprocessing's
+        await _until_gone(group, token)
         return []
+    left = await anyio.to_thread.run_sync(_carrying, token)
     signal_group(group, signal.SIGTERM)
     for pid in left:
         with suppress(OSError):

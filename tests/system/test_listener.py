@@ -25,7 +25,7 @@ def listening(host: str = "127.0.0.1", family: int = socket.AF_INET) -> socket.s
 
 def test_the_next_generation_gets_the_kept_listener(listeners: Listeners) -> None:
     sock = listening()
-    address = listeners.keep(sock, 8, 1)
+    address, _ = listeners.keep(sock, 8, 1)
     kept = listeners.adopt(address, 2)
     assert kept is not None
     assert kept.sock is sock
@@ -34,7 +34,7 @@ def test_the_next_generation_gets_the_kept_listener(listeners: Listeners) -> Non
 
 
 def test_a_listener_that_nobody_serves_any_more_is_closed(listeners: Listeners) -> None:
-    first, second = listeners.keep(listening(), 8, 1), listeners.keep(listening(), 8, 1)
+    first, second = listeners.keep(listening(), 8, 1)[0], listeners.keep(listening(), 8, 1)[0]
     listeners.adopt(second, 2)
     assert listeners.close_unserved(2) == [first]
     with pytest.raises(ConnectionRefusedError):
@@ -43,7 +43,7 @@ def test_a_listener_that_nobody_serves_any_more_is_closed(listeners: Listeners) 
 
 
 def test_the_other_family_of_localhost_is_claimed_and_refuses(listeners: Listeners) -> None:
-    address = listeners.keep(listening(), 8, 1)
+    address, _ = listeners.keep(listening(), 8, 1)
     other = Address(int(socket.AF_INET6), "::1", address.port)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("::1", address.port), timeout=5)

@@ -16,11 +16,27 @@ import sys
 
 _HOOKS = {
     "socket": "sockets",
-    "socketserver": "servers.selector",
+    "socketserver": "servers.socketserver",
+    "http.server": "servers.socketserver",
     "werkzeug.serving": "servers.werkzeug",
     "flask.cli": "servers.werkzeug",
     "uvicorn.config": "servers.uvicorn",
     "uvicorn.server": "servers.uvicorn",
+    "uvicorn.supervisors.multiprocess": "servers.uvicorn",
+    "gunicorn.arbiter": "servers.gunicorn",
+    "gunicorn.workers.base": "servers.gunicorn",
+    "hypercorn.run": "servers.hypercorn",
+    "hypercorn.asyncio.run": "servers.hypercorn",
+    "hypercorn.trio.run": "servers.hypercorn",
+    "daphne.server": "servers.daphne",
+    "waitress.server": "servers.waitress",
+    "aiohttp.web_protocol": "servers.aiohttp",
+    "aiohttp.web_runner": "servers.aiohttp",
+    "aiohttp.web_ws": "servers.aiohttp",
+    "tornado.tcpserver": "servers.tornado",
+    "tornado.web": "servers.tornado",
+    "tornado.websocket": "servers.tornado",
+    "tornado.autoreload": "servers.tornado",
 }
 
 

@@ -9,6 +9,7 @@ import time
 
 from devsup_agent import finder, modules, wire
 
+_UNKNOWN = 0.3  # seconds from listening until a server that nobody knows is taken to serve
 _ANSWER_LIMIT = 5.0  # seconds; the supervisor answers in well under a millisecond
 
 
@@ -26,7 +27,9 @@ class Agent:
         self._prompts = 0
         self._growth = None
         self.servers = []
-        self.settings = {"streams": {}, "stream_grace": 2.0}
+        self.manages = False  # others serve, this process starts them
+        self.manager = None  # pid of the process that would start another in this one's place
+        self.settings: dict = {"streams": {}, "stream_grace": 2.0}
 
     # -- the link -------------------------------------------------------------------------------------------------
 
@@ -158,13 +161,26 @@ class Agent:
 
     # -- what the hooks report --------------------------------------------------------------------------------------
 
-    def serve(self, server, name, routes):
+    def serve(self, server, name, routes, listeners=()):
         """A server of this process accepts requests from now on."""
         if self.connect():
+            sys.modules["devsup_agent.sockets"].report(listeners)
             self.servers.append(server)
             files, packages = modules.imported()
             finder.on_import = self._grew
             self.send("ready", server=name, routes=routes, paths=files, packages=packages)
+
+    def serves_soon(self):
+        """A listener is open; unless a known server says so in a moment, whatever the program is serves from now on."""
+        waiting = threading.Timer(_UNKNOWN, self._serve_unknown)
+        waiting.daemon = True
+        waiting.start()
+
+    def _serve_unknown(self):
+        if not self.servers and not self.manages:
+            from devsup_agent.servers import common
+
+            self.serve(common.Drain(common.leave), "python", [])
 
     def served(self, server):
         """A server of this process has ended."""
@@ -184,6 +200,10 @@ class Agent:
     def _send_files(self):
         files, packages = modules.imported()
         self.send("files", paths=files, packages=packages)
+
+    def reloader_off(self, name, dirs=(), includes=(), excludes=()):
+        """The program asked for its own reloader, which stays off; its rules are kept."""
+        self.send("reloader", name=name, dirs=list(dirs), includes=list(includes), excludes=list(excludes))
 
     def prompting(self, on):
         """The program began or ended to read from the terminal."""

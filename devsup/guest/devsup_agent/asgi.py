@@ -4,7 +4,7 @@ import asyncio
 import typing
 from time import monotonic
 
-from devsup_agent import work
+from devsup_agent import loops, work
 from devsup_agent.websocket import WebSocket
 
 _END = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -59,7 +59,10 @@ class Tracker:
                 if self.changed is not None:
                     self.changed()
                 if scope["method"] == "GET" and (_EVENT_SOURCE in scope["headers"] or self.agent.settings["streams"]):
-                    return self._http(app, scope, receive, send)
+                    request = Request(self, scope)
+                    request.cycle = receive.__self__
+                    request.cycle.devsup_record = request
+                    return self._http(request, app, scope, receive, send)
                 return app(scope, receive, send)
             if kind == "websocket":
                 return self._websocket(app, scope, receive, send)
@@ -68,12 +71,9 @@ class Tracker:
         devsup.app = app  # type: ignore[attr-defined] # how the routes are found
         return devsup
 
-    async def _http(self, app, scope, receive, send):
-        request = work.Request(scope["method"], scope["path"], self.streams)
-        request.task = asyncio.current_task()
+    async def _http(self, request, app, scope, receive, send):
+        request.task = loops.current_task()
         request.send = send
-        request.cycle = receive.__self__
-        request.cycle.devsup_record = request
 
         # Not a coroutine of its own: that would cost every request a frame for each message.
         def tracked(message):
@@ -101,7 +101,7 @@ class Tracker:
                 self.changed()
 
     async def _websocket(self, app, scope, receive, send):
-        websocket = WebSocket(self, scope["path"], receive, send)
+        websocket = WebSocket(self, scope["path"], receive, send, scope.get("client"))
         self.websockets.add(websocket)
         try:
             await app(scope, websocket.receive, websocket.send)
@@ -126,6 +126,68 @@ class Tracker:
             return
         finally:
             asyncio.get_running_loop().call_later(_LEAVE, request.task.cancel)
+
+
+class Request(work.Request):
+    """One request to an ASGI app."""
+
+    __slots__ = ("_loop", "_tracker")
+
+    def __init__(self, tracker, scope):
+        super().__init__(scope["method"], scope["path"], tracker.streams)
+        self._tracker, self._loop = tracker, loops.running()
+        client = scope.get("client")
+        self.peer = tuple(client) if client else None
+
+    def end(self):
+        """End it, from any thread."""
+        self._loop.soon(self._tracker.end_stream, self)
+
+
+class Recorder(Tracker):
+    """The wrapper for other servers than uvicorn: every request has a record, which `drain` keeps."""
+
+    def __init__(self, agent, drain):
+        super().__init__(agent)
+        self.requests = self.websockets = _Records(drain)  # type: ignore[assignment] # as much of a set as is used
+        self.changed = drain.changed
+
+    def wrap(self, app):
+        """The app that the server is to call instead of `app`; what it takes besides the three is passed on."""
+
+        async def devsup(scope, receive, send, *rest):
+            async def call(scope, receive, send):
+                await app(scope, receive, send, *rest)
+
+            if scope["type"] == "http":
+                await self._http(Request(self, scope), call, scope, receive, send)
+            elif scope["type"] == "websocket":
+                await self._websocket(call, scope, receive, send)
+            else:
+                await app(scope, receive, send, *rest)
+
+        devsup.app = app  # type: ignore[attr-defined] # how the routes are found
+        return devsup
+
+
+class _Records:
+    """Looks like a tracker's set of records, and hands them to a drain."""
+
+    def __init__(self, drain):
+        self.add, self.discard = drain.begin, drain.end
+
+
+def routes(app):
+    """['GET /path', …] of the innermost app that tells its routes."""
+    found: list = []
+    for _ in range(10):
+        if app is None or hasattr(app, "routes"):
+            break
+        app = getattr(app, "app", None)
+    for route in getattr(app, "routes", None) or ():
+        methods = ",".join(sorted(getattr(route, "methods", None) or ())) or ("WS" if "WebSocket" in type(route).__name__ else "")
+        found.append((methods + " " + str(getattr(route, "path", route))).strip())
+    return found
 
 
 def _cycle_of(task):

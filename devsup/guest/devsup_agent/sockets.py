@@ -14,6 +14,7 @@ import os
 import select
 import socket
 import threading
+import time
 import weakref
 
 _real = {name: getattr(socket.socket, name) for name in ("bind", "listen", "accept", "setblocking", "settimeout", "shutdown")}
@@ -23,8 +24,9 @@ _known: set = set()  # (host, port) of all that the supervisor holds
 gate = threading.Event()  # threaded servers accept only while it is set
 gate.set()
 accepting = threading.Lock()  # held from the look at the gate until the connection is known
-on_accept: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # listener -> who is told of each connection, under the lock
+_accepted: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # connection -> when it was accepted, from a kept listener
 stopping = threading.Event()  # with it, a closed gate lets accept fail instead of wait
+_TURN = 0.001  # seconds
 _pipe: list = []  # two descriptors; the first is readable once it is set
 
 
@@ -43,8 +45,8 @@ def patch(module):
 
 def report(listeners):
     """Hand up listeners that never passed our `listen` (uvloop's, which listen in C); others are known already."""
-    for sock in listeners:
-        if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.getsockname()[:2] not in _known:
+    for sock in [*listeners, *_bound]:
+        if _is_tcp(sock) and sock.getsockname()[:2] not in _known and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             with contextlib.suppress(OSError):
                 _hand_up(socket.socket(sock.family, sock.type, fileno=os.dup(sock.fileno())), 2048)
 
@@ -119,8 +121,10 @@ def _listen(self, *args):
     except TypeError:
         return _real["listen"](self, *args)
     _real["listen"](self, backlog)
-    if self in _bound:
+    if self in _bound or (_is_tcp(self) and self not in _kept):  # bound here, or in the process that started this one
         _hand_up(self, backlog)
+    elif self in _kept:
+        _agent().serves_soon()
     return None
 
 
@@ -135,25 +139,22 @@ def _hand_up(sock, backlog):
         _kept[sock] = backlog
         _known.add((host, port))
         agent.send("listening", fds=[sock.fileno()], family=int(sock.family), host=host, port=port, backlog=backlog)
+        agent.serves_soon()
     except Exception:
         return
 
 
 def _accept(self):
-    if not _is_kept(self) or self.gettimeout() == 0:
+    if not is_kept(self):
         return _real["accept"](self)
+    if self.gettimeout() == 0:
+        return _accept_at_once(self)
     while True:
         gate.wait()
         if stopping.is_set():
             raise StoppingError(errno.ECONNABORTED, "devsup stops this worker")
-        with accepting:  # whoever closes the gate knows afterwards of every connection that came before
-            try:
-                accepted = _real["accept"](self) if gate.is_set() else None
-            except BlockingIOError:
-                accepted = None
-            if accepted is not None and self in on_accept:
-                on_accept[self](accepted[0])
-        if accepted is not None:
+        with contextlib.suppress(BlockingIOError):
+            accepted = _accept_at_once(self)
             if socket.getdefaulttimeout() is None:
                 accepted[0].setblocking(True)
             return accepted
@@ -161,7 +162,29 @@ def _accept(self):
             _wait_for_connection(self)
 
 
-def _is_kept(sock):
+def _accept_at_once(self):
+    with accepting:  # whoever closes the gate knows afterwards of every connection that came before
+        if gate.is_set() and not stopping.is_set():
+            accepted = _real["accept"](self)
+            _accepted[accepted[0]] = time.monotonic()
+            return accepted
+    time.sleep(_TURN)  # an event loop asks again at once, for as long as a client waits
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def accepted():
+    """The connections of kept listeners: {socket: when it was accepted}; of uvloop's and Rust's none."""
+    with accepting:
+        return dict(_accepted)
+
+
+def unread(sock):
+    """Whether bytes wait in the kernel."""
+    return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+
+
+def is_kept(sock):
+    """Whether the supervisor holds this listener too."""
     if sock not in _kept and type(sock) is not socket.socket and _known:  # a listener that was wrapped for TLS
         with contextlib.suppress(OSError):
             if sock.getsockname()[:2] in _known:

@@ -5,6 +5,8 @@ import contextvars
 import os
 import time
 
+from devsup_agent import loops
+from devsup_agent.agent import agent
 from devsup_agent.work import LIMIT
 
 GAP = 1.0  # seconds without a send that end an answer pushed from elsewhere
@@ -16,9 +18,13 @@ _counted: set = set()  # ids of the loops whose tasks are attributed to WebSocke
 class WebSocket:
     """One WebSocket: the wrapper of its `receive` and `send`, and the record of what it has in hand."""
 
-    def __init__(self, tracker, path, receive, send):
+    upgraded = True
+    transport = None
+
+    def __init__(self, tracker, path, receive, send, peer=None):
         self._tracker, self._receive, self._send = tracker, receive, send
         self.path, self.name = path, "WS " + path
+        self.peer = tuple(peer) if peer else None
         self.protocol = getattr(receive, "__self__", None)
         self.started = time.monotonic()  # of the handshake, then of the last message
         self.in_hand = True  # the handshake or a message that the app has taken, and not yet asked past
@@ -26,7 +32,8 @@ class WebSocket:
         self.cut = False  # closed by a reload: closed once, whatever the app still sends
         self.noticed = False  # the app knows that its client is gone
         self._asked = False  # a message has come: what is sent may be its answer
-        self.task = asyncio.current_task()
+        self.task = loops.current_task()
+        self._loop = loops.running()
         self._answered = False
         self._pushed = None  # time of the last send by others since the handler was done, while the gaps stay short
         self._streak = False  # there was such a send
@@ -36,23 +43,18 @@ class WebSocket:
         self._undelivered = 0
         self._first_undelivered = None
         _owner.set(self)
-        _attribute_tasks(asyncio.get_running_loop())
+        if self.task is not None:
+            _attribute_tasks(asyncio.get_running_loop())
 
     async def receive(self):
-        """The app's receive: asking for the next message says that the last one is done with."""
-        if self._answered and self.in_hand:
-            # What the handler itself has sent was the answer; another sender has a moment from now on.
-            self.in_hand, self._pushed = False, time.monotonic()
-            self._changed()
-        self._receiver = self._last_receiver = asyncio.current_task()
+        """The app's receive."""
+        self.asks()
         try:
             message = await self._receive()
         finally:
             self._receiver = None
         if message["type"] == "websocket.receive":
-            self.in_hand = self._asked = True
-            self.started, self._pushed, self._streak = time.monotonic(), None, False
-            self._changed()
+            self.took()
         elif message["type"] == "websocket.disconnect":
             self._gone()
         return message
@@ -61,12 +63,9 @@ class WebSocket:
         """The app's send: after a close by reload it goes nowhere, and is counted instead of raising six errors."""
         if self.cut:
             self._lose(message)
-            await asyncio.sleep(0)  # a loop that only sends would hold up all others
+            await loops.turn()  # a loop that only sends would hold up all others
             return
-        now = time.monotonic()
-        if self._pushed is not None and not self.in_hand:
-            self._streak = now - self._pushed <= GAP
-            self._pushed = now if self._streak else None
+        self.sends()
         try:
             await self._send(message)
         except Exception:
@@ -77,20 +76,52 @@ class WebSocket:
             self._answered, self.in_hand = True, False
             self._changed()
 
+    def asks(self):
+        """The app asks for the next message, which says that the last one is done with."""
+        if self._answered and self.in_hand:
+            # What the handler itself has sent was the answer; another sender has a moment from now on.
+            self.in_hand, self._pushed = False, time.monotonic()
+            self._changed()
+        self._receiver = self._last_receiver = loops.current_task()
+
+    def took(self):
+        """The app has a message."""
+        self.in_hand = self._asked = True
+        self.started, self._pushed, self._streak = time.monotonic(), None, False
+        self._changed()
+
+    def sends(self):
+        """Somebody sends."""
+        now = time.monotonic()
+        if self._pushed is not None and not self.in_hand:
+            self._streak = now - self._pushed <= GAP
+            self._pushed = now if self._streak else None
+
+    def may_end(self, now, grace_over):
+        """Whether a closed gate may end it."""
+        return not self.busy(now)
+
+    def end(self):
+        """Close it, from any thread, as one that will be back; `cut` is set already."""
+        self._loop.start(self._close)
+
+    async def _close(self):
+        await self._send({"type": "websocket.close", "code": 1012})
+
     def _lose(self, message):
         self._undelivered += 1
         self._first_undelivered = self._first_undelivered or message
 
     def _gone(self):
         if not self.noticed and not self.cut and self._answered and (self.in_hand or self._has_task()):
-            self._tracker.agent.lost(self)
+            agent.lost(self)
         self.noticed, self.in_hand = True, False
         self._changed()
 
     def finished(self):
         """The app has returned."""
         if self.cut and self._undelivered and self._asked and time.monotonic() - self.started < LIMIT:
-            self._tracker.agent.lost(self)  # pushes that nobody asked for, or that last this long, are no answer
+            agent.lost(self)  # pushes that nobody asked for, or that last this long, are no answer
         self._changed()
 
     def _changed(self):
@@ -137,6 +168,23 @@ class WebSocket:
     def _forget(self, task):
         self._tasks.pop(task, None)
         self._changed()
+
+
+class Told(WebSocket):
+    """A WebSocket of a server that is no ASGI server: hooks tell what is heard and said, and `close` closes it with 1012."""
+
+    def __init__(self, changed, path, peer, close=None):
+        super().__init__(None, path, None, None, peer)
+        self._tell, self.close = changed, close
+        self.in_hand, self._answered = False, True
+
+    def _changed(self):
+        self._tell()
+
+    async def _close(self):
+        closing = self.close() if self.close is not None else None
+        if closing is not None:
+            await closing
 
 
 def _only_waits(task):

@@ -5,6 +5,7 @@ import re
 import time
 
 FRESH_STREAM = 60.0  # seconds: an event stream of an unknown route is work until it is this old
+PAUSE = 0.01  # seconds after an answer in which a client that never rests asks again
 WRITING = 0.02  # seconds between looks at an answer that a slow client still reads; only while a reload waits
 LIMIT = 60.0  # seconds from the message: longer pushes over a WebSocket are a stream, not an answer
 
@@ -18,7 +19,7 @@ def stream_decision(path, streams):
 
 
 def unwritten(transport):
-    """Bytes that a transport still holds; a TLS one of an old Python fails once its client has left."""
+    """Bytes that a transport still holds; 0 for none, and for a TLS one of an old Python whose client has left."""
     try:
         return transport.get_write_buffer_size()
     except Exception:
@@ -28,7 +29,21 @@ def unwritten(transport):
 class Request:
     """One HTTP request, from its first byte until its answer is written and the app has returned."""
 
-    __slots__ = ("_streams", "cut", "cycle", "head", "last", "method", "path", "send", "started", "task", "told", "transport")
+    __slots__ = (
+        "_streams",
+        "cut",
+        "cycle",
+        "head",
+        "last",
+        "method",
+        "path",
+        "peer",
+        "send",
+        "started",
+        "task",
+        "told",
+        "transport",
+    )
 
     def __init__(self, method, path, streams):
         self.method = method
@@ -40,6 +55,7 @@ class Request:
         self.told = False
         self.transport = None  # set when the app has returned and its answer is not yet written
         self.task = self.send = self.cycle = None
+        self.peer = None  # (host, port) of the client, where that is how its connection is known
         self._streams = streams
 
     @property
@@ -50,6 +66,15 @@ class Request:
     def detail(self):
         """What became of the answer so far."""
         return "" if self.head is None else "the answer had begun"
+
+    upgraded = False  # became something of which nothing is known
+
+    def may_end(self, now, grace_over):
+        """Whether a closed gate may end it: a stream, between two events or once its grace is over."""
+        return self.is_endless(now) and (grace_over or self.at_event_end())
+
+    def end(self):
+        """End it as if its app had; `cut` is set already."""
 
     def is_event_stream(self):
         """An answer as EventSource asks for it, which reconnects by itself."""

@@ -8,11 +8,12 @@ is a property whose setter wakes the main loop, and the sets of connections and 
 import asyncio
 import contextlib
 import functools
+import os
 import threading
 import time
 import weakref
 
-from devsup_agent import asgi, guard, sockets
+from devsup_agent import asgi, guard
 from devsup_agent.agent import agent
 from devsup_agent.servers.uvicorn_drain import Drain
 
@@ -87,8 +88,10 @@ def patch(module):
     agent.connect()
     if module.__name__ == "uvicorn.config":
         _patch_config(module.Config)
-    else:
+    elif module.__name__ == "uvicorn.server":
         _patch_server(module)
+    else:
+        _patch_workers(module.Process)
 
 
 def _patch_config(config_class):
@@ -106,7 +109,7 @@ def _patch_config(config_class):
                 dirs, includes, excludes = (
                     [rule] if isinstance(rule, str) else [str(each) for each in rule] for rule in rules.values()
                 )
-                agent.send("reloader", name="uvicorn", dirs=dirs, includes=includes, excludes=excludes)
+                agent.reloader_off("uvicorn", dirs, includes, excludes)
             if not self.uds and self.fd is None:
                 agent.send("intends", host=self.host or "", port=self.port)
 
@@ -136,12 +139,11 @@ def _patch_server(module):
         await startup(self, *args, **kwargs)
         with guard("a hook of uvicorn"):
             if self.started and hasattr(self.config, "devsup"):
-                sockets.report([sock for server in self.servers for sock in server.sockets or ()])
                 self.devsup = Drain(self)
                 found = []
                 with guard("the routes"):
-                    found = routes(self.config.loaded_app)
-                agent.serve(self.devsup, "uvicorn", found)
+                    found = asgi.routes(self.config.loaded_app)
+                agent.serve(self.devsup, "uvicorn", found, [sock for server in self.servers for sock in server.sockets or ()])
 
     async def shut_down(self, *args, **kwargs):
         with guard("a hook of uvicorn"):
@@ -167,6 +169,17 @@ def _patch_server(module):
     module.asyncio = _Ticks()
 
 
+def _patch_workers(process_class):
+    target = process_class.target
+
+    @functools.wraps(target)
+    def managed(self, *args, **kwargs):
+        agent.manager = os.getppid()
+        return target(self, *args, **kwargs)
+
+    process_class.target = managed
+
+
 def _should_exit(server):
     return server.__dict__.get("should_exit", False)
 
@@ -177,19 +190,3 @@ def _set_should_exit(server, value):
     if value and wake is not None:
         with contextlib.suppress(RuntimeError):
             server._devsup_loop.call_soon_threadsafe(wake.set)
-
-
-def routes(app):
-    """['GET /path', …] of the innermost app that tells its routes."""
-    found, seen = [], set()
-    while app is not None and id(app) not in seen:
-        seen.add(id(app))
-        if hasattr(app, "routes"):
-            for route in app.routes or ():
-                methods = ",".join(sorted(getattr(route, "methods", None) or ())) or (
-                    "WS" if "WebSocket" in type(route).__name__ else ""
-                )
-                found.append((methods + " " + str(getattr(route, "path", route))).strip())
-            break
-        app = getattr(app, "app", None)
-    return found

@@ -7,9 +7,10 @@ import time
 import weakref
 
 from devsup_agent import work
+from devsup_agent.agent import agent
+from devsup_agent.servers.common import leave
 
 FRESH = 0.25  # seconds: a connection this young may have its first request under way
-PAUSE = 0.01  # seconds after an answer in which a client that never rests asks again
 _TURNS = 3  # of the loop, from accept to connection_made
 
 
@@ -177,14 +178,14 @@ class Drain:
             if _has_work(each):
                 _answer_last(getattr(each, "cycle", None))
         if (unread or young) and self._sweeper is None:
-            self._sweeper = self.loop.call_later(PAUSE, self._sweep_again)
+            self._sweeper = self.loop.call_later(work.PAUSE, self._sweep_again)
 
     def _is_young(self, protocol, now):
         """Its first request, or the next of a client that asks without a pause, may be on the way."""
         if getattr(protocol, "cycle", None) is None:
             return now - getattr(protocol, "devsup_since", 0) < FRESH
         timer = getattr(protocol, "timeout_keep_alive_task", None)
-        return timer is not None and self.loop.time() - (timer.when() - protocol.timeout_keep_alive) < PAUSE
+        return timer is not None and self.loop.time() - (timer.when() - protocol.timeout_keep_alive) < work.PAUSE
 
     def _sweep_again(self):
         self._sweeper = None
@@ -236,7 +237,10 @@ class Drain:
                 websocket.task.cancel()
         for sock in self._closed or ():
             sock.close()
-        self.server.should_exit = True
+        if agent.manager is None:
+            self.server.should_exit = True
+        else:
+            leave()
 
     def _close_websocket(self, websocket):
         websocket.cut = True

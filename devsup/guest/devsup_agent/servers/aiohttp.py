@@ -1,0 +1,120 @@
+"""aiohttp's server: its handlers are recorded, and what it hears and says on WebSockets."""
+
+import asyncio
+import functools
+
+from devsup_agent import guard, websocket, work, wsgi
+from devsup_agent.agent import agent
+from devsup_agent.servers import common
+
+_drains: dict = {}  # by loop
+
+
+def patch(module):
+    """Plant the hooks; `module` is aiohttp.web_protocol, web_runner or web_ws."""
+    name = module.__name__.rpartition(".")[2]
+    {"web_protocol": _patch_handler, "web_runner": _patch_runner, "web_ws": _patch_websocket}[name](module)
+
+
+def _drain():
+    loop = asyncio.get_running_loop()
+    if loop not in _drains:
+        _drains[loop] = common.Drain(functools.partial(common.leave, loop))
+    return _drains[loop]
+
+
+def _patch_runner(module):
+    for site_class in (module.TCPSite, module.SockSite):
+        _patch_site(site_class)
+    set_up = module.AppRunner.setup
+
+    @functools.wraps(set_up)
+    async def setup(self):
+        await set_up(self)
+        with guard("the routes"):
+            _drain().routes = [f"{route.method} {route.resource.canonical}" for route in self.app.router.routes()]
+
+    module.AppRunner.setup = setup
+
+
+def _patch_site(site_class):
+    start = site_class.start
+
+    @functools.wraps(start)
+    async def started(self):
+        await start(self)
+        with guard("a hook of aiohttp"):
+            drain = _drain()
+            if drain not in agent.servers:
+                agent.serve(drain, "aiohttp", getattr(drain, "routes", []))
+
+    site_class.start = started
+
+
+def _patch_handler(module):
+    handle = module.RequestHandler._handle_request
+
+    @functools.wraps(handle)
+    async def _handle_request(self, request, *args, **kwargs):
+        record = None
+        with guard("a hook of aiohttp"):
+            record = request.devsup = _drain().begin(_record(request))
+        try:
+            return await handle(self, request, *args, **kwargs)
+        finally:
+            with guard("a hook of aiohttp"):
+                if isinstance(record, work.Request):
+                    record.transport = self.transport
+                _drain().end(record)
+
+    module.RequestHandler._handle_request = _handle_request
+
+
+def _record(request):
+    peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+    if request.headers.get("Upgrade", "").lower() == "websocket":
+        return websocket.Told(_drain().changed, request.path, peer and peer[:2])
+    record = work.Request(request.method, request.path, wsgi.streams)
+    record.task, record.peer = asyncio.current_task(), peer and tuple(peer[:2])
+    return record
+
+
+def _patch_websocket(module):
+    socket_class = module.WebSocketResponse
+    prepare, receive = socket_class.prepare, socket_class.receive
+
+    @functools.wraps(prepare)
+    async def prepared(self, request):
+        payload = await prepare(self, request)
+        with guard("a hook of aiohttp"):
+            self.devsup = request.devsup
+            self.devsup.close = lambda: self.close(code=1012)
+        return payload
+
+    @functools.wraps(receive)
+    async def received(self, *args, **kwargs):
+        record = getattr(self, "devsup", None)
+        if record is None:
+            return await receive(self, *args, **kwargs)
+        record.asks()
+        message = await receive(self, *args, **kwargs)
+        if message.type in (module.WSMsgType.TEXT, module.WSMsgType.BINARY):
+            record.took()
+        return message
+
+    socket_class.prepare, socket_class.receive = prepared, received
+    for name in ("send_str", "send_bytes", "send_json", "send_frame"):
+        if hasattr(socket_class, name):
+            _patch_send(socket_class, name)
+
+
+def _patch_send(socket_class, name):
+    send = getattr(socket_class, name)
+
+    @functools.wraps(send)
+    async def sent(self, *args, **kwargs):
+        if getattr(self, "devsup", None) is not None:
+            self.devsup.sends()
+        return await send(self, *args, **kwargs)
+
+    setattr(socket_class, name, sent)

@@ -1,0 +1,236 @@
+"""The drain of every server but uvicorn: records of its requests, its connections as accept gave them, the gate in accept.
+
+Theory of operation. Wrappers around the app (`wsgi`, `asgi`, the handlers of http.server, aiohttp, tornado) keep a record of each
+request. What they cannot see, a request whose head is still on its way or being parsed, the kernel tells: a connection on which
+the last thing that happened is that data came waits for an answer. Behind a closed gate connections that wait for nothing are
+shut for reading, which servers take for a client that has left.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+import weakref
+
+from devsup_agent import sockets, work
+from devsup_agent.agent import agent
+
+FRESH = 0.25  # seconds: a connection this young may have its first byte under way
+LOOK = 0.05  # seconds between looks at what nothing tells of; only while a reload waits
+_TCP_INFO = getattr(socket, "TCP_INFO", None)
+_ESTABLISHED = 1
+
+
+class Connection:
+    """One accepted connection, as far as the kernel tells of it. A record, like a request's."""
+
+    cut = told = upgraded = False
+    task = peer = transport = None
+
+    def __init__(self, sock, since: float):
+        self._sock = weakref.ref(sock)
+        self.started = since
+        self.shut = False
+        with contextlib.suppress(OSError):
+            self.peer = sock.getpeername()[:2]
+
+    @property
+    def sock(self):
+        """The socket, while somebody else holds it."""
+        return self._sock()
+
+    @property
+    def name(self):
+        """As the reports show it."""
+        return "a request from {}:{}".format(*self.peer or ("", 0))
+
+    def detail(self):
+        """What became of the answer so far: nobody knows."""
+        return ""
+
+    def is_open(self):
+        """Neither side has closed it."""
+        sock = self.sock
+        return sock is not None and sock.fileno() >= 0
+
+    def busy(self, now):
+        """Whether the client waits for an answer, or for the rest of it to be asked."""
+        return self.is_open() and not self.shut and awaits_answer(self.sock)
+
+    def next_change(self, now):
+        """Seconds until the next look: the kernel sends no word."""
+        return LOOK
+
+    def holds_gate(self, now):
+        """Whether its next request may be under way."""
+        return self.is_open() and (self.busy(now) or now - self.started < FRESH)
+
+    def end(self):
+        """Let the server find it closed by its client."""
+        if not self.shut:
+            self.shut, self.started = True, time.monotonic()
+            with contextlib.suppress(OSError, AttributeError):
+                self.sock.shutdown(socket.SHUT_RD)
+
+
+def awaits_answer(sock):
+    """Whether the last thing that happened on a connection is that data came; its end is none."""
+    try:
+        if sockets.unread(sock):
+            return True
+        if _TCP_INFO is None:
+            return False
+        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 192)
+        (unacked,), (sent,), (received,) = (struct.unpack_from("I", info, at) for at in (24, 44, 52))
+        acked, total = struct.unpack_from("QQ", info, 120)
+    except (OSError, ValueError, AttributeError, struct.error):  # closed, or a kernel that says less
+        return False
+    return info[0] == _ESTABLISHED and total > 0 and ((not acked and not unacked) or received < sent)
+
+
+class Drain:
+    """Stands between the agent's commands and one server. `leave` ends the server; records come from any thread."""
+
+    def __init__(self, leave):
+        self._leave = leave
+        self._lock = threading.RLock()
+        self._records = set()
+        self._connections: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+        self._waited_for = set()
+        self._done = None
+        self._closed = False
+        self._timer = None
+        self._grace_ends = 0.0
+
+    # -- what the wrappers tell -------------------------------------------------------------------------------------
+
+    def begin(self, record):
+        """A request has begun."""
+        with self._lock:
+            self._records.add(record)
+        return record
+
+    def end(self, record):
+        """A request has ended, its answer handed to the server."""
+        with self._lock:
+            self._records = {each for each in self._records if each is not record or work.unwritten(each.transport)}
+            self._check()
+
+    def changed(self):
+        """Something that a record says may have changed."""
+        with self._lock:
+            self._check()
+
+    # -- commands, from the agent's thread --------------------------------------------------------------------------
+
+    def active(self):
+        """What a reload would wait for now: [{name, age, stream}]."""
+        with self._lock:
+            now = time.monotonic()
+            return work.items(self._busy(now), now)
+
+    def drain(self, done):
+        """Call `done` once everything that is active now has finished; new work is let in meanwhile."""
+        with self._lock:
+            self._waited_for, self._done = self._busy(time.monotonic()), done
+            self._check()
+
+    def close_gate(self, done):
+        """Let nothing new in, end streams, and call `done` once nothing is active."""
+        with sockets.accepting:
+            sockets.gate.clear()
+        with self._lock:
+            self._closed, self._done = True, done
+            self._grace_ends = time.monotonic() + agent.settings["stream_grace"]
+            self._check()
+
+    def open_gate(self):
+        """Let new work in again."""
+        with self._lock:
+            self._closed, self._done = False, None
+            sockets.gate.set()
+
+    def stop(self, cut):
+        """End the server: after what is active, or at once, saying what was lost."""
+        if cut:
+            with self._lock:
+                for record in sorted(self._busy(time.monotonic()), key=lambda each: each.started):
+                    agent.lost(record)
+            self._leave()
+        else:
+            self.close_gate(self._leave)
+
+    # -- waiting ----------------------------------------------------------------------------------------------------
+
+    def _busy(self, now):
+        """All that a client waits for."""
+        self._records = {each for each in self._records if each.transport is None or work.unwritten(each.transport)}
+        busy = {record for record in self._records if record.busy(now)}
+        return busy | {each for each in self._unrecorded() if each.busy(now)}
+
+    def _unrecorded(self):
+        """The connections that no record speaks for."""
+        for sock, since in sockets.accepted().items():
+            if sock not in self._connections:
+                self._connections[sock] = Connection(sock, since)
+        spoken_for = {getattr(record, "sock", None) for record in self._records}
+        peers = {record.peer for record in self._records}
+        return [each for sock, each in list(self._connections.items()) if sock not in spoken_for and each.peer not in peers]
+
+    def _check(self):
+        if self._done is None:
+            return
+        now = time.monotonic()
+        left = self._left_behind_gate(now) if self._closed else self._left_of_save(now)
+        self._rearm(left, now)
+        if not left:
+            done, self._done = self._done, None
+            done()
+
+    def _left_of_save(self, now):
+        self._waited_for &= self._busy(now)
+        return self._waited_for
+
+    def _left_behind_gate(self, now):
+        for record in self._records:
+            if not record.cut and record.may_end(now, now > self._grace_ends):
+                record.cut = True
+                record.end()
+        unrecorded = self._unrecorded()
+        for connection in unrecorded:
+            if not connection.holds_gate(now):
+                connection.end()
+        return {each for each in [*self._records, *unrecorded] if self._holds_gate(each, now)}
+
+    def _holds_gate(self, each, now):
+        if each.busy(now):
+            return True
+        if isinstance(each, Connection):
+            return each.holds_gate(now)
+        return not each.upgraded and now < self._grace_ends
+
+    def _rearm(self, left, now):
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if left:
+            waits = [each.next_change(now) for each in left] + ([LOOK] if self._closed else [])
+            self._timer = threading.Timer(max(0.01, min([wait for wait in waits if wait is not None] or [1.0])), self.changed)
+            self._timer.daemon = True
+            self._timer.start()
+
+
+def leave(loop=None):
+    """End the program as its user would: by its manager's or its own handler of SIGTERM, else by SystemExit in its loop."""
+    if agent.manager is not None:
+        os.kill(agent.manager, signal.SIGTERM)
+        return
+    if signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, None) or loop is None:
+        os.kill(os.getpid(), signal.SIGTERM)
+    else:
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(sys.exit, 0)

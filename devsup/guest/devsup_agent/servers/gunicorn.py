@@ -1,0 +1,62 @@
+"""gunicorn: each of its workers serves, and the arbiter that would replace them is told to stop."""
+
+import functools
+
+from devsup_agent import asgi, guard, wsgi
+from devsup_agent.agent import agent
+from devsup_agent.servers import common
+
+
+def patch(module):
+    """Plant the hooks; `module` is gunicorn.arbiter or gunicorn.workers.base."""
+    if module.__name__ == "gunicorn.arbiter":
+        _patch_arbiter(module.Arbiter)
+    else:
+        _patch_worker(module.Worker)
+
+
+def _patch_arbiter(arbiter_class):
+    setup = arbiter_class.setup
+
+    @functools.wraps(setup)
+    def set_up(self, app):
+        with guard("a hook of gunicorn"):
+            agent.manages = True
+            if app.cfg.reload:
+                agent.connect()
+                agent.reloader_off("gunicorn", includes=app.cfg.reload_extra_files)
+                app.cfg.set("reload", False)
+        setup(self, app)
+
+    arbiter_class.setup = set_up
+
+
+def _patch_worker(worker_class):
+    init_process = worker_class.init_process
+
+    @functools.wraps(init_process)
+    def initialised(self):
+        with guard("a hook of gunicorn"):
+            agent.manager, agent.manages = self.ppid, False
+            run = self.run
+
+            def serve():
+                with guard("a hook of gunicorn"):
+                    _serve(self)
+                return run()
+
+            self.run = serve
+        init_process(self)
+
+    worker_class.init_process = initialised
+
+
+def _serve(worker):
+    if "Uvicorn" in type(worker).__name__:
+        return  # uvicorn's own hooks see to it
+    drain = common.Drain(common.leave)
+    if hasattr(worker, "asgi"):
+        found, worker.asgi = asgi.routes(worker.asgi), asgi.Recorder(agent, drain).wrap(worker.asgi)
+    else:
+        found, worker.wsgi = wsgi.routes(worker.wsgi), wsgi.wrap(worker.wsgi, drain)
+    agent.serve(drain, "gunicorn", found)

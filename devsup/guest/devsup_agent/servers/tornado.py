@@ -1,0 +1,113 @@
+"""tornado: handlers are recorded from their call to their finish, WebSockets by their messages."""
+
+import asyncio
+import functools
+
+from devsup_agent import guard, websocket, work, wsgi
+from devsup_agent.agent import agent
+from devsup_agent.servers import common
+
+_drains: dict = {}  # by loop
+
+
+def patch(module):
+    """Plant the hooks; `module` is tornado.tcpserver, web, websocket or autoreload."""
+    name = module.__name__.rpartition(".")[2]
+    {"tcpserver": _patch_server, "web": _patch_handler, "websocket": _patch_websocket, "autoreload": _patch_reloader}[name](
+        module
+    )
+
+
+def _patch_reloader(module):
+    def start(check_time=500):
+        agent.connect()
+        agent.reloader_off("tornado")
+
+    module.start = start
+
+
+def _drain():
+    loop = asyncio.get_running_loop()
+    if loop not in _drains:
+        _drains[loop] = common.Drain(functools.partial(common.leave, loop))
+    return _drains[loop]
+
+
+def _patch_server(module):
+    add_sockets = module.TCPServer.add_sockets
+
+    @functools.wraps(add_sockets)
+    def added(self, sockets):
+        add_sockets(self, sockets)
+        with guard("a hook of tornado"):
+            routes = []
+            with guard("the routes"):
+                routes = _routes(getattr(self, "request_callback", None))
+            module.IOLoop.current().add_callback(_serve, routes)
+
+    module.TCPServer.add_sockets = added
+
+
+def _serve(routes):
+    with guard("a hook of tornado"):
+        if _drain() not in agent.servers:
+            agent.serve(_drain(), "tornado", routes)
+
+
+def _routes(app):
+    rules = getattr(getattr(app, "wildcard_router", None), "rules", ())
+    return [str(getattr(rule.matcher, "_path", None) or rule.matcher.regex.pattern) for rule in rules]
+
+
+def _patch_handler(module):
+    execute = module.RequestHandler._execute
+
+    @functools.wraps(execute)
+    async def _execute(self, *args, **kwargs):
+        record = None
+        with guard("a hook of tornado"):
+            record = self.devsup = _drain().begin(_record(self))
+        try:
+            return await execute(self, *args, **kwargs)
+        finally:
+            with guard("a hook of tornado"):
+                _drain().end(record)
+
+    module.RequestHandler._execute = _execute
+
+
+def _record(handler):
+    request = handler.request
+    peer = getattr(getattr(request.connection, "context", None), "address", None)
+    peer = tuple(peer[:2]) if isinstance(peer, tuple) else None
+    if request.headers.get("Upgrade", "").lower() == "websocket":
+        return websocket.Told(_drain().changed, request.path, peer, lambda: handler.close(1012))
+    record = work.Request(request.method, request.path, wsgi.streams)
+    record.task, record.peer = asyncio.current_task(), peer
+    return record
+
+
+def _patch_websocket(module):
+    protocol_class, handler_class = module.WebSocketProtocol13, module.WebSocketHandler
+    handle, write = protocol_class._handle_message, handler_class.write_message
+
+    @functools.wraps(handle)
+    def _handle_message(self, opcode, data):
+        record = getattr(self.handler, "devsup", None)
+        if record is None or opcode not in (1, 2):
+            return handle(self, opcode, data)
+        record.took()
+        running = handle(self, opcode, data)
+        if running is None:
+            record.asks()
+        else:
+            running.add_done_callback(lambda _: record.asks())
+        return running
+
+    @functools.wraps(write)
+    def write_message(self, *args, **kwargs):
+        if getattr(self, "devsup", None) is not None:
+            self.devsup.sends()
+        return write(self, *args, **kwargs)
+
+    protocol_class._handle_message, handler_class.write_message = _handle_message, write_message

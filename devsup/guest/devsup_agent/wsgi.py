@@ -1,0 +1,131 @@
+"""The wrapper around a WSGI app: a record of each request, event streams that can be ended between two events."""
+
+import threading
+
+from devsup_agent import work
+from devsup_agent.agent import agent
+
+here = threading.local()  # .request: the record that this thread works on, where the server keeps it
+
+
+class Request(work.Request):
+    """One request to a WSGI app, from the call of the app until its answer is closed."""
+
+    __slots__ = ()
+
+    def __init__(self, environ):
+        super().__init__(environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", ""), streams)
+        port = environ.get("REMOTE_PORT", "")
+        self.peer = (environ.get("REMOTE_ADDR"), int(port)) if str(port).isdigit() else None
+
+    def may_end(self, now, grace_over):
+        """Whether a closed gate may end it: it ends by itself, at the next event's end."""
+        return self.is_endless(now)
+
+
+def streams():
+    """The per-route settings."""
+    return agent.settings.get("streams", {})
+
+
+def wrap(app, drain):
+    """The app that the server is to call instead of `app`."""
+
+    def devsup(environ, start_response):
+        request = getattr(here, "request", None)
+        over = None
+        if request is None:
+            request = drain.begin(Request(environ))
+
+            def over():
+                request.transport = _channel(environ)
+                drain.end(request)
+
+        def begin(status, headers, exc_info=None):
+            request.head = [(key, value) for key, value in headers]
+            return start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
+
+        try:
+            pieces = app(environ, begin)
+        except BaseException:
+            if over is not None:
+                over()
+            raise
+        return _watched(pieces, request, over)
+
+    devsup.app = app  # type: ignore[attr-defined] # how the routes are found
+    return devsup
+
+
+def _channel(environ):
+    """What holds the answer until its client has read it, where the server writes later (waitress)."""
+    return getattr(environ.get("waitress.client_disconnected"), "__self__", None)
+
+
+def _watched(pieces, request, over):
+    if request.is_event_stream():
+        return _Stream(pieces, request, over)
+    if over is None:
+        return pieces
+    if isinstance(pieces, (list, tuple)):
+        return _Whole(pieces, over)
+    if hasattr(pieces, "filelike"):  # the server's own file wrapper, which it sends in its own way
+        over()
+        return pieces
+    return _Pieces(pieces, over)
+
+
+class _Whole(list):
+    """An answer in a list: servers ask for its length."""
+
+    def __init__(self, pieces, over):
+        super().__init__(pieces)
+        self.close = over
+
+
+class _Pieces:
+    """An answer in pieces."""
+
+    def __init__(self, pieces, over):
+        self._pieces, self._iterator, self._over = pieces, iter(pieces), over
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self._iterator)
+
+    def close(self):
+        """PEP 3333: whoever closes us closes the app's."""
+        try:
+            if hasattr(self._pieces, "close"):
+                self._pieces.close()
+        finally:
+            if self._over is not None:
+                self._over()
+
+
+class _Stream(_Pieces):
+    """An event stream that stops at the end of an event once it is cut."""
+
+    def __init__(self, pieces, request, over):
+        super().__init__(pieces, over)
+        self._request = request
+
+    def __next__(self):
+        if self._request.cut and self._request.at_event_end():
+            raise StopIteration
+        self._request.last = next(self._iterator)
+        return self._request.last
+
+
+def routes(app):
+    """['GET /path', …] of a Flask app, however it is wrapped; [] for others."""
+    for _ in range(10):
+        url_map = getattr(app, "url_map", None)
+        if url_map is not None:
+            return [
+                ",".join(sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})) + " " + rule.rule for rule in url_map.iter_rules()
+            ]
+        app = getattr(app, "wsgi_app", None) or getattr(app, "app", None)
+    return []
