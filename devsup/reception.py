@@ -71,6 +71,11 @@ class Reception:
         else:
             self._supervisor.tasks.start_soon(self._name_holder, link, message["id"], address.port)
 
+    def _on_unserved(self, link: Link, message: Message, _fds: list[int]) -> None:
+        """A program asks whether a connection to this address would wait for a worker that has not come yet."""
+        unserved = self._supervisor.listeners.is_unserved(message["host"], message["port"], link.generation)
+        self._soon(link, "reply", id=message["id"], unserved=unserved)
+
     async def _name_holder(self, link: Link, key: int, port: int) -> None:
         holder = await anyio.to_thread.run_sync(ports.holder, port)
         text = ports.describe(holder) if holder is not None else "a process that cannot be seen from here"

@@ -132,8 +132,8 @@ class Supervisor:
                 await self._ask(handle, "close_gate", words.Drained(generation, number))
             case words.OpenGate() if handle is not None:
                 await handle.tell("open_gate")
-            case words.Stop(_, cut) if handle is not None:
-                await handle.stop(cut=cut)
+            case words.Stop(_, cut, final) if handle is not None:
+                await handle.stop(cut=cut, final=final)
             case words.Kill() if handle is not None:
                 await anyio.to_thread.run_sync(handle.kill)
             case words.AskDrain() | words.CloseGate() | words.OpenGate() | words.Stop() | words.Kill():
@@ -213,7 +213,8 @@ class Supervisor:
         if self._first is not None:
             (spawned, _), self._first = self._first, None
             return spawned
-        environment = {**self.plan.environment(), **self._meeting.environment(generation)}
+        kept = " ".join(str(address.port) for address in self.listeners.kept)
+        environment = {**self.plan.environment(), **self._meeting.environment(generation), "DEVSUP_KEPT": kept}
         return spawn(self.plan.command, self.plan.cwd, environment, self.terminal)
 
     def _ended(self, current: Current, handle: WorkerHandle, ended: events.Exit) -> None:

@@ -105,7 +105,7 @@ def _start(previous: int, limits: Limits) -> Step:
 
 
 def _stop(generation: int, then: Literal["start", "end"], limits: Limits, *, cut: bool) -> Step:
-    return Stopping(generation, then), (Stop(generation, cut), SetTimer("stop", limits.stop_timeout, generation))
+    return Stopping(generation, then), (Stop(generation, cut, then == "end"), SetTimer("stop", limits.stop_timeout, generation))
 
 
 def _reload(generation: int, state: State) -> Step:

@@ -184,10 +184,11 @@ class OpenGate(msgspec.Struct, frozen=True):
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """End the worker: after its active work, or cutting it."""
+    """End the worker: after its active work, or cutting it; no worker follows a `final` stop."""
 
     generation: int
     cut: bool
+    final: bool = False
 
 
 class Kill(msgspec.Struct, frozen=True):

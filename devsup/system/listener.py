@@ -60,6 +60,11 @@ class Listeners:
             kept.generation = generation
         return kept
 
+    def is_unserved(self, host: str, port: int, generation: int) -> bool:
+        """Whether a listener that a client of this address reaches is kept, and not yet adopted by that generation."""
+        found = [kept for address, kept in self.kept.items() if address.port == port and address.host in {host, "0.0.0.0", "::"}]  # noqa: S104
+        return bool(found) and all(kept.generation < generation for kept in found)
+
     def release(self, address: Address) -> bool:
         """Let go of an address that was only claimed; False when it was not."""
         claimed = self._claimed.pop(address, None)

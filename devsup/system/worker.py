@@ -53,10 +53,10 @@ class WorkerHandle:
         for link in self.serving():
             await link.send(op, **fields)
 
-    async def stop(self, *, cut: bool) -> None:
-        """Ask it to end: over the link, else by one signal (DESIGN 9)."""
+    async def stop(self, *, cut: bool, final: bool) -> None:
+        """Ask it to end: over the link, else by one signal (DESIGN 9). After a `final` stop no worker follows."""
         if self.serving():
-            await self.tell("stop", cut=cut)
+            await self.tell("stop", cut=cut, final=final)
         elif self.links:
             self._signal_main(signal.SIGTERM)
         else:

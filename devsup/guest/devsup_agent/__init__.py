@@ -36,7 +36,16 @@ _HOOKS = {
     "tornado.tcpserver": "servers.tornado",
     "tornado.web": "servers.tornado",
     "tornado.websocket": "servers.tornado",
-    "tornado.autoreload": "servers.tornado",
+    "tornado.autoreload": "reloaders",
+    "django.utils.autoreload": "reloaders",
+    "hupper.reloader": "reloaders",
+    "hupper.worker": "reloaders",
+    "quart.utils": "reloaders",
+    "bottle": "reloaders",
+    "cherrypy.process.plugins": "reloaders",
+    "sanic.mixins.startup": "reloaders",
+    "sanic.app": "servers.sanic",
+    "sanic.server.websockets.impl": "servers.sanic",
 }
 
 
@@ -72,7 +81,8 @@ def install():
     for name in [name for name in _HOOKS if name in sys.modules]:
         _patch(_HOOKS.pop(name), sys.modules[name])
     # Apps start their schedulers only in the child of a reloader; a worker is one (DESIGN 4).
-    os.environ.setdefault("WERKZEUG_RUN_MAIN", "true")
+    for name in ("WERKZEUG_RUN_MAIN", "RUN_MAIN"):
+        os.environ.setdefault(name, "true")
     if os.isatty(0):
         _hook_input()
 

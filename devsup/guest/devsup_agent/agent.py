@@ -148,6 +148,8 @@ class Agent:
             if left[0] <= 0:
                 self.send({"drain": "clear", "close_gate": "drained"}.get(op, "done"), seq=seq)
 
+        if message.get("final"):  # nobody reads on: a stream of which nothing is known is no work any more
+            self.settings = {**self.settings, "streams": {**self.settings["streams"], "*": "endless"}}
         if not self.servers:
             left[0] = 1
             done()

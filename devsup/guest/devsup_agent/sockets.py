@@ -17,9 +17,11 @@ import threading
 import time
 import weakref
 
-_real = {name: getattr(socket.socket, name) for name in ("bind", "listen", "accept", "setblocking", "settimeout", "shutdown")}
+_PATCHED = ("bind", "listen", "accept", "connect", "connect_ex", "setblocking", "settimeout", "shutdown")
+_real = {name: getattr(socket.socket, name) for name in _PATCHED}
 _kept: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # socket -> backlog: listeners that the supervisor holds too
 _bound: weakref.WeakSet = weakref.WeakSet()  # bound by this process, not yet listening
+_unserved = {int(port) for port in os.environ.get("DEVSUP_KEPT", "").split()}  # ports kept for us, perhaps not served yet
 _known: set = set()  # (host, port) of all that the supervisor holds
 gate = threading.Event()  # threaded servers accept only while it is set
 gate.set()
@@ -37,6 +39,8 @@ class StoppingError(OSError):
 def patch(module):
     """Put ours in place of the methods; `module` is the socket module."""
     ours = {"bind": _bind, "listen": _listen, "accept": _accept, "shutdown": _shutdown}
+    if _unserved:
+        ours.update(connect=_connect, connect_ex=_connect_ex)
     for name, method in ours.items():
         setattr(module.socket, name, method)
     module.socket.setblocking = _setblocking
@@ -115,6 +119,30 @@ def _named(exc, answer):
     return OSError(exc.errno, "{}: held by {}".format(exc.strerror, answer["holder"])) if answer.get("holder") else exc
 
 
+def _connect(self, address):
+    if _has_no_server(self, address):
+        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+    return _real["connect"](self, address)
+
+
+def _connect_ex(self, address):
+    return errno.ECONNREFUSED if _has_no_server(self, address) else _real["connect_ex"](self, address)
+
+
+def _has_no_server(sock, address):
+    """Whether the kernel would take a connection that nobody serves: a program that asks so finds its port free."""
+    try:
+        if not (_is_tcp(sock) and isinstance(address, tuple) and address[1] in _unserved):
+            return False
+        ip, port = _resolved(sock, address)
+        reply, _ = _agent().ask("unserved", host=ip, port=port)
+    except Exception:
+        return False
+    if not reply.get("unserved"):
+        _unserved.discard(port)
+    return reply.get("unserved", False)
+
+
 def _listen(self, *args):
     try:
         backlog = max(args[0] if args else min(socket.SOMAXCONN, 128), _kept.get(self, 0))
@@ -176,11 +204,6 @@ def accepted():
     """The connections of kept listeners: {socket: when it was accepted}; of uvloop's and Rust's none."""
     with accepting:
         return dict(_accepted)
-
-
-def unread(sock):
-    """Whether bytes wait in the kernel."""
-    return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
 
 
 def is_kept(sock):

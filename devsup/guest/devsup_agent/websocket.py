@@ -2,13 +2,15 @@
 
 import asyncio
 import contextvars
+import functools
 import os
 import time
 
-from devsup_agent import loops
+from devsup_agent import kernel, loops
 from devsup_agent.agent import agent
-from devsup_agent.work import LIMIT
+from devsup_agent.work import FRESH, LIMIT
 
+QUIET = 0.03  # seconds without a byte, after which no message is half received
 GAP = 1.0  # seconds without a send that end an answer pushed from elsewhere
 _owner: contextvars.ContextVar = contextvars.ContextVar("devsup_websocket")
 _ASYNCIO = os.path.dirname(asyncio.__file__)
@@ -65,7 +67,7 @@ class WebSocket:
             self._lose(message)
             await loops.turn()  # a loop that only sends would hold up all others
             return
-        self.sends()
+        now = self.sends()
         try:
             await self._send(message)
         except Exception:
@@ -73,7 +75,7 @@ class WebSocket:
             self._gone()
             raise
         if not self._answered:
-            self._answered, self.in_hand = True, False
+            self._answered, self.in_hand, self.started = True, False, now
             self._changed()
 
     def asks(self):
@@ -91,15 +93,21 @@ class WebSocket:
         self._changed()
 
     def sends(self):
-        """Somebody sends."""
+        """Somebody sends, at the time that is returned."""
         now = time.monotonic()
         if self._pushed is not None and not self.in_hand:
             self._streak = now - self._pushed <= GAP
             self._pushed = now if self._streak else None
+        return now
 
     def may_end(self, now, grace_over):
-        """Whether a closed gate may end it."""
-        return not self.busy(now)
+        """Whether a closed gate may end it: it is not busy, and no message is on its way."""
+        return not self.busy(now) and (grace_over or not self._is_spoken_to(now))
+
+    def _is_spoken_to(self, now):
+        if not self._asked and now - self.started < FRESH:
+            return True
+        return kernel.heard_within(getattr(self.protocol, "transport", None), QUIET)
 
     def end(self):
         """Close it, from any thread, as one that will be back; `cut` is set already."""
@@ -146,8 +154,10 @@ class WebSocket:
 
     def next_change(self, now):
         """Seconds until time alone changes what `busy` says, or None."""
-        if self.in_hand or self.cut or not self.busy(now):
+        if self.in_hand or self.cut:
             return None
+        if not self.busy(now):
+            return QUIET if self._is_spoken_to(now) else None
         left = LIMIT - (now - self.started)
         return min(left, GAP - (now - self._pushed)) if self._is_pushing(now) and not self._has_task() else left
 
@@ -185,6 +195,43 @@ class Told(WebSocket):
         closing = self.close() if self.close is not None else None
         if closing is not None:
             await closing
+
+
+def hear(owner, name, heard=lambda _: True):
+    """Let a coroutine method that returns the next message tell the record `.devsup` of its object; `heard(message)` counts."""
+    receive = getattr(owner, name)
+
+    @functools.wraps(receive)
+    async def received(self, *args, **kwargs):
+        record = getattr(self, "devsup", None)
+        if record is None:
+            return await receive(self, *args, **kwargs)
+        record.asks()
+        message = await receive(self, *args, **kwargs)
+        if heard(message):
+            record.took()
+        return message
+
+    setattr(owner, name, received)
+
+
+def say(owner, *names):
+    """Let methods that send tell the record `.devsup` of their object."""
+    for name in names:
+        if hasattr(owner, name):
+            _say(owner, name)
+
+
+def _say(owner, name):
+    send = getattr(owner, name)
+
+    @functools.wraps(send)
+    def sent(self, *args, **kwargs):
+        if getattr(self, "devsup", None) is not None:
+            self.devsup.sends()
+        return send(self, *args, **kwargs)
+
+    setattr(owner, name, sent)
 
 
 def _only_waits(task):

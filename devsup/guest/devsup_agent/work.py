@@ -5,6 +5,7 @@ import re
 import time
 
 FRESH_STREAM = 60.0  # seconds: an event stream of an unknown route is work until it is this old
+FRESH = 0.25  # seconds: on a connection this young the first request, or message, may be under way
 PAUSE = 0.01  # seconds after an answer in which a client that never rests asks again
 WRITING = 0.02  # seconds between looks at an answer that a slow client still reads; only while a reload waits
 LIMIT = 60.0  # seconds from the message: longer pushes over a WebSocket are a stream, not an answer

@@ -81,7 +81,7 @@ def _record(request):
 
 def _patch_websocket(module):
     socket_class = module.WebSocketResponse
-    prepare, receive = socket_class.prepare, socket_class.receive
+    prepare = socket_class.prepare
 
     @functools.wraps(prepare)
     async def prepared(self, request):
@@ -91,30 +91,7 @@ def _patch_websocket(module):
             self.devsup.close = lambda: self.close(code=1012)
         return payload
 
-    @functools.wraps(receive)
-    async def received(self, *args, **kwargs):
-        record = getattr(self, "devsup", None)
-        if record is None:
-            return await receive(self, *args, **kwargs)
-        record.asks()
-        message = await receive(self, *args, **kwargs)
-        if message.type in (module.WSMsgType.TEXT, module.WSMsgType.BINARY):
-            record.took()
-        return message
-
-    socket_class.prepare, socket_class.receive = prepared, received
-    for name in ("send_str", "send_bytes", "send_json", "send_frame"):
-        if hasattr(socket_class, name):
-            _patch_send(socket_class, name)
-
-
-def _patch_send(socket_class, name):
-    send = getattr(socket_class, name)
-
-    @functools.wraps(send)
-    async def sent(self, *args, **kwargs):
-        if getattr(self, "devsup", None) is not None:
-            self.devsup.sends()
-        return await send(self, *args, **kwargs)
-
-    setattr(socket_class, name, sent)
+    socket_class.prepare = prepared
+    kinds = (module.WSMsgType.TEXT, module.WSMsgType.BINARY)
+    websocket.hear(socket_class, "receive", lambda message: message.type in kinds)
+    websocket.say(socket_class, "send_str", "send_bytes", "send_frame")

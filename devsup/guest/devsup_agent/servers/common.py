@@ -10,19 +10,15 @@ import contextlib
 import os
 import signal
 import socket
-import struct
 import sys
 import threading
 import time
 import weakref
 
-from devsup_agent import sockets, work
+from devsup_agent import kernel, sockets, work
 from devsup_agent.agent import agent
 
-FRESH = 0.25  # seconds: a connection this young may have its first byte under way
 LOOK = 0.05  # seconds between looks at what nothing tells of; only while a reload waits
-_TCP_INFO = getattr(socket, "TCP_INFO", None)
-_ESTABLISHED = 1
 
 
 class Connection:
@@ -59,7 +55,7 @@ class Connection:
 
     def busy(self, now):
         """Whether the client waits for an answer, or for the rest of it to be asked."""
-        return self.is_open() and not self.shut and awaits_answer(self.sock)
+        return self.is_open() and not self.shut and kernel.awaits_answer(self.sock)
 
     def next_change(self, now):
         """Seconds until the next look: the kernel sends no word."""
@@ -67,7 +63,7 @@ class Connection:
 
     def holds_gate(self, now):
         """Whether its next request may be under way."""
-        return self.is_open() and (self.busy(now) or now - self.started < FRESH)
+        return self.is_open() and (self.busy(now) or now - self.started < work.FRESH)
 
     def end(self):
         """Let the server find it closed by its client."""
@@ -75,21 +71,6 @@ class Connection:
             self.shut, self.started = True, time.monotonic()
             with contextlib.suppress(OSError, AttributeError):
                 self.sock.shutdown(socket.SHUT_RD)
-
-
-def awaits_answer(sock):
-    """Whether the last thing that happened on a connection is that data came; its end is none."""
-    try:
-        if sockets.unread(sock):
-            return True
-        if _TCP_INFO is None:
-            return False
-        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 192)
-        (unacked,), (sent,), (received,) = (struct.unpack_from("I", info, at) for at in (24, 44, 52))
-        acked, total = struct.unpack_from("QQ", info, 120)
-    except (OSError, ValueError, AttributeError, struct.error):  # closed, or a kernel that says less
-        return False
-    return info[0] == _ESTABLISHED and total > 0 and ((not acked and not unacked) or received < sent)
 
 
 class Drain:

@@ -116,7 +116,7 @@ class Connection(work.Request):
     def __init__(self, sock, drain):
         super().__init__("", "a half-sent request", lambda: agent.settings.get("streams", {}))
         self.sock, self.drain = sock, drain
-        self.rested = time.monotonic() + common.FRESH  # since when it may be closed
+        self.rested = time.monotonic() + work.FRESH  # since when it may be closed
         self.got_bytes = self.in_head = self.shut = self.upgraded = False
         drain.begin(self)
 

@@ -11,19 +11,9 @@ _drains: dict = {}  # by loop
 
 
 def patch(module):
-    """Plant the hooks; `module` is tornado.tcpserver, web, websocket or autoreload."""
+    """Plant the hooks; `module` is tornado.tcpserver, web or websocket."""
     name = module.__name__.rpartition(".")[2]
-    {"tcpserver": _patch_server, "web": _patch_handler, "websocket": _patch_websocket, "autoreload": _patch_reloader}[name](
-        module
-    )
-
-
-def _patch_reloader(module):
-    def start(check_time=500):
-        agent.connect()
-        agent.reloader_off("tornado")
-
-    module.start = start
+    {"tcpserver": _patch_server, "web": _patch_handler, "websocket": _patch_websocket}[name](module)
 
 
 def _drain():
@@ -88,8 +78,8 @@ def _record(handler):
 
 
 def _patch_websocket(module):
-    protocol_class, handler_class = module.WebSocketProtocol13, module.WebSocketHandler
-    handle, write = protocol_class._handle_message, handler_class.write_message
+    protocol_class = module.WebSocketProtocol13
+    handle = protocol_class._handle_message
 
     @functools.wraps(handle)
     def _handle_message(self, opcode, data):
@@ -104,10 +94,5 @@ def _patch_websocket(module):
             running.add_done_callback(lambda _: record.asks())
         return running
 
-    @functools.wraps(write)
-    def write_message(self, *args, **kwargs):
-        if getattr(self, "devsup", None) is not None:
-            self.devsup.sends()
-        return write(self, *args, **kwargs)
-
-    protocol_class._handle_message, handler_class.write_message = _handle_message, write_message
+    protocol_class._handle_message = _handle_message
+    websocket.say(module.WebSocketHandler, "write_message")

@@ -10,7 +10,6 @@ from devsup_agent import work
 from devsup_agent.agent import agent
 from devsup_agent.servers.common import leave
 
-FRESH = 0.25  # seconds: a connection this young may have its first request under way
 _TURNS = 3  # of the loop, from accept to connection_made
 
 
@@ -119,7 +118,7 @@ class Drain:
 
     def _left_behind_gate(self, now):
         for websocket in list(self.tracker.websockets):
-            if not websocket.cut and not websocket.busy(now):
+            if not websocket.cut and websocket.may_end(now, self._grace_over):
                 self._close_websocket(websocket)
         for request in list(self.tracker.requests):
             if not request.cut and request.is_endless(now) and (request.at_event_end() or self._grace_over):
@@ -183,7 +182,7 @@ class Drain:
     def _is_young(self, protocol, now):
         """Its first request, or the next of a client that asks without a pause, may be on the way."""
         if getattr(protocol, "cycle", None) is None:
-            return now - getattr(protocol, "devsup_since", 0) < FRESH
+            return now - getattr(protocol, "devsup_since", 0) < work.FRESH
         timer = getattr(protocol, "timeout_keep_alive_task", None)
         return timer is not None and self.loop.time() - (timer.when() - protocol.timeout_keep_alive) < work.PAUSE
 
