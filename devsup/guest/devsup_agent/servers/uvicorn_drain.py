@@ -174,7 +174,7 @@ class Drain:
             if each not in unread and each not in young:
                 _shut(each)
         for each in self._connections():
-            if _has_work(each):
+            if _has_work(each) and not _has_more(each):
                 _answer_last(getattr(each, "cycle", None))
         if (unread or young) and self._sweeper is None:
             self._sweeper = self.loop.call_later(work.PAUSE, self._sweep_again)
@@ -277,6 +277,12 @@ def _has_work(protocol):
     return (
         (cycle is not None and not cycle.response_complete) or bool(getattr(protocol, "pipeline", None)) or _half_sent(protocol)
     )
+
+
+def _has_more(protocol):
+    """Another request has come behind the one that is being answered (h11 reads it then; httptools' `cycle` is the last one)."""
+    conn = getattr(protocol, "conn", None)
+    return hasattr(conn, "trailing_data") and bool(conn.trailing_data[0])
 
 
 def _readable(protocols):
