@@ -14,7 +14,7 @@ from devsup.system.link import adopt
 from devsup.system.listener import Address
 
 if TYPE_CHECKING:
-    from devsup.supervisor import Supervisor
+    from devsup.supervisor import Current, Supervisor
     from devsup.system.link import Link, LinkServer, Message
 
 
@@ -102,8 +102,15 @@ class Reception:
     async def _become_ready(self, link: Link, message: Message) -> None:
         current = self._supervisor.current
         await self._supervisor.changes.learned(message["paths"], message["packages"])
-        if current is self._supervisor.current:
+        if current is self._supervisor.current and not (message["aside"] and self._has_more_to_come(current)):
             self._supervisor.ready(current, message["server"], link.python, [], message["routes"])
+
+    def _has_more_to_come(self, current: Current) -> bool:
+        """Whether the address that the program means to serve is not there yet: what serves aside is its metrics or such."""
+        kept = self._supervisor.listeners.kept.items()
+        return current.intended is not None and not any(
+            address.port == current.intended[1] and held.generation == current.generation for address, held in kept
+        )
 
     def _on_served(self, link: Link, _message: Message, _fds: list[int]) -> None:
         link.serves = False

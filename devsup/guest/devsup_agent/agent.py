@@ -170,7 +170,8 @@ class Agent:
             self.servers.append(server)
             files, packages = modules.imported()
             finder.on_import = self._grew
-            self.send("ready", server=name, routes=routes, paths=files, packages=packages)
+            aside = threading.current_thread() is not threading.main_thread()
+            self.send("ready", server=name, routes=routes, paths=files, packages=packages, aside=aside)
 
     def serves_soon(self):
         """A listener is open; unless a known server says so in a moment, whatever the program is serves from now on."""

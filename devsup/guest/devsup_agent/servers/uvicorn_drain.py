@@ -282,7 +282,7 @@ def _has_work(protocol):
 def _has_more(protocol):
     """Another request has come behind the one that is being answered (h11 reads it then; httptools' `cycle` is the last one)."""
     conn = getattr(protocol, "conn", None)
-    return hasattr(conn, "trailing_data") and bool(conn.trailing_data[0])
+    return bool(getattr(conn, "trailing_data", ((),))[0])
 
 
 def _readable(protocols):
