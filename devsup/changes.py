@@ -160,4 +160,4 @@ class Changes:
     def _name(self, path: str) -> None:
         if path not in self._named and os.path.exists(path):  # noqa: PTH110 - once per file
             self._named.add(path)
-            self._bus.publish(events.ChangeIgnored(path=path, reason="the app does not import it"))
+            self._bus.publish(events.ChangeIgnored(path=path, reason="the app has not imported it"))

@@ -44,6 +44,9 @@ _HOOKS = {
     "bottle": "reloaders",
     "cherrypy.process.plugins": "reloaders",
     "sanic.mixins.startup": "reloaders",
+    "litestar.cli.commands.core": "reloaders",
+    "chainlit.cli": "reloaders",
+    "gradio.http_server": "reloaders",
     "sanic.app": "servers.sanic",
     "sanic.server.websockets.impl": "servers.sanic",
 }

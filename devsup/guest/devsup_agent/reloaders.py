@@ -98,6 +98,35 @@ def _sanic(module):
     module.StartupMixin.prepare = prepared
 
 
+def _without(module, command, option, *rules):
+    """A click command whose option asks for the reloader, and whose other options are its rules."""
+    callback = getattr(module, command).callback
+
+    @functools.wraps(callback)
+    def once(*args, **kwargs):
+        given = [kwargs.get(rule) or () for rule in rules]
+        if kwargs.get(option) or any(given):
+            agent.reloader_off(module.__name__.partition(".")[0], *given)
+            kwargs.update({option: False}, **dict.fromkeys(rules, ()))
+        return callback(*args, **kwargs)
+
+    getattr(module, command).callback = once
+
+
+def _litestar(module):
+    _without(module, "run_command", "reload", "reload_dir", "reload_include", "reload_exclude")
+
+
+def _chainlit(module):
+    _without(module, "chainlit_run", "watch")
+
+
+def _gradio(module):
+    if module.GRADIO_WATCH_DIRS:
+        agent.reloader_off("gradio")
+        module.GRADIO_WATCH_DIRS = []
+
+
 _PATCHES = {
     "django.utils.autoreload": _django,
     "hupper.reloader": _hupper,
@@ -107,4 +136,7 @@ _PATCHES = {
     "cherrypy.process.plugins": _cherrypy,
     "bottle": _bottle,
     "sanic.mixins.startup": _sanic,
+    "litestar.cli.commands.core": _litestar,
+    "chainlit.cli": _chainlit,
+    "gradio.http_server": _gradio,
 }

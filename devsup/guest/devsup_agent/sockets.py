@@ -50,8 +50,9 @@ def patch(module):
 def report(listeners):
     """Hand up listeners that never passed our `listen` (uvloop's, which listen in C); others are known already."""
     for sock in [*listeners, *_bound]:
-        if _is_tcp(sock) and sock.getsockname()[:2] not in _known and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # closed since
+            listens = _is_tcp(sock) and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            if listens and sock.getsockname()[:2] not in _known:
                 _hand_up(socket.socket(sock.family, sock.type, fileno=os.dup(sock.fileno())), 2048)
 
 
