@@ -141,6 +141,7 @@ class Request(work.Request):
 
     def end(self):
         """End it, from any thread."""
+        self.cut = True
         self._loop.soon(self._tracker.end_stream, self)
 
 

@@ -110,7 +110,8 @@ class WebSocket:
         return kernel.heard_within(getattr(self.protocol, "transport", None), QUIET)
 
     def end(self):
-        """Close it, from any thread, as one that will be back; `cut` is set already."""
+        """Close it, from any thread, as one that will be back."""
+        self.cut = True
         self._loop.start(self._close)
 
     async def _close(self):

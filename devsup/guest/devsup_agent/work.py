@@ -75,7 +75,8 @@ class Request:
         return self.is_endless(now) and (grace_over or self.at_event_end())
 
     def end(self):
-        """End it as if its app had; `cut` is set already."""
+        """End it as if its app had."""
+        self.cut = True
 
     def is_event_stream(self):
         """An answer as EventSource asks for it, which reconnects by itself."""

@@ -179,7 +179,6 @@ class Drain:
     def _left_behind_gate(self, now):
         for record in self._records:
             if not record.cut and record.may_end(now, now > self._grace_ends):
-                record.cut = True
                 record.end()
         unrecorded = self._unrecorded()
         for connection in unrecorded:

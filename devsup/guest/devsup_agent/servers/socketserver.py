@@ -111,13 +111,13 @@ def _patch_handler(handler_class):
 class Connection(work.Request):
     """One connection of an HTTP handler: busy from the first byte of a request until it waits for the next one's."""
 
-    __slots__ = ("drain", "got_bytes", "in_head", "rested", "shut", "sock", "upgraded")
+    __slots__ = ("drain", "got_bytes", "in_head", "rested", "sock", "upgraded")
 
     def __init__(self, sock, drain):
         super().__init__("", "a half-sent request", lambda: agent.settings.get("streams", {}))
         self.sock, self.drain = sock, drain
         self.rested = time.monotonic() + work.FRESH  # since when it may be closed
-        self.got_bytes = self.in_head = self.shut = self.upgraded = False
+        self.got_bytes = self.in_head = self.upgraded = False
         drain.begin(self)
 
     @property
@@ -158,7 +158,8 @@ class Connection(work.Request):
         return self.upgraded or self.is_endless(now) or (not self.got_bytes and now > self.rested)
 
     def end(self):
-        """A stream ends by `cut`, at an event's end; an idle connection as if its client had left."""
+        """A stream ends at an event's end; an idle connection as if its client had left."""
+        self.cut = self.got_bytes
         if not self.got_bytes:
             with contextlib.suppress(OSError):
                 self.sock.shutdown(socket.SHUT_RD)
