@@ -16,7 +16,7 @@ from devsup.decide import policy
 from devsup.decide import vocabulary as words
 from devsup.errors import UsageError
 from devsup.reloads import Reloads
-from devsup.system import placeholder, ports, tree
+from devsup.system import placeholder, ports
 from devsup.system.spawn import spawn
 from devsup.system.worker import worker
 
@@ -204,7 +204,7 @@ class Supervisor:
                 watch.start_soon(self._watch_for_foreign, current)
                 ended = await handle.wait()
                 watch.cancel_scope.cancel()
-            self._left += await tree.end_leftovers(handle.pid, token)
+            self._left += await handle.end_leftovers()
             if ended.code != 0:  # its last words belong to the diagnosis
                 await self.terminal.finished(handle.streams)
             self._ended(current, handle, ended)

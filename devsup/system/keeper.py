@@ -13,6 +13,10 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PATIENCE = 0.5  # seconds between TERM and KILL
 
@@ -29,14 +33,57 @@ def marked(token: str) -> list[int]:
     return found
 
 
-def send(number: int, pids: list[int], groups: set[int]) -> None:
-    """Signal each group and each process that is still there."""
-    for group in groups:
+class Process(NamedTuple):
+    """A process of this machine; the start time tells it from a later one with the same pid."""
+
+    parent: int
+    group: int
+    session: int
+    start: str
+
+
+def processes() -> dict[int, Process]:
+    """Every process that runs, by pid (Linux; elsewhere none). Zombies do not: where nobody reaps, they stay for ever."""
+    table = {}
+    for entry in os.listdir("/proc") if os.path.isdir("/proc/self") else ():  # noqa: PTH112, PTH208 - as in marked
+        if entry.isdigit() and int(entry) != os.getpid():
+            with suppress(OSError):
+                fields = Path("/proc", entry, "stat").read_text(errors="replace").rpartition(")")[2].split()
+                if fields[0] not in "ZX":
+                    table[int(entry)] = Process(int(fields[1]), int(fields[2]), int(fields[3]), fields[19])
+    return table
+
+
+def members(token: str, group: int | None) -> dict[int, str]:
+    """Pid and start time of whoever is in this group or its session, or carries the token (as in `marked`).
+
+    And of all that descend from these: a child may leave the session and clear its environment, but not choose its parent.
+    """
+    table = processes()
+    found = {pid for pid, each in table.items() if group in (each.group, each.session)} | set(marked(token))
+    grown = True
+    while grown:
+        more = {pid for pid, each in table.items() if each.parent in found} - found
+        grown = bool(more)
+        found |= more
+    return {pid: table[pid].start for pid in found if pid in table}
+
+
+def running(known: dict[int, str]) -> dict[int, str]:
+    """Those of `known` that still run, and are not another process by now."""
+    table = processes() if known else {}
+    return {pid: start for pid, start in known.items() if pid in table and table[pid].start == start}
+
+
+def send(number: int, pids: Iterable[int], group: int | None) -> None:
+    """Signal the group, and each process that is still there and not in it: for many servers a second signal means at once."""
+    if group is not None:
         with suppress(OSError):
             os.killpg(group, number)
     for pid in pids:
         with suppress(OSError):
-            os.kill(pid, number)
+            if os.getpgid(pid) != group:
+                os.kill(pid, number)
 
 
 class Keeper:
@@ -72,17 +119,18 @@ def main(token: str, folder: str) -> None:
     """Wait for the end of the supervisor, then end what it has left."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
         signal.signal(ignored, signal.SIG_IGN)
-    groups: set[int] = set()
+    group = None
     for line in sys.stdin:
         if line.strip() == "quit":
             return
-        groups = {int(line)}  # one worker at a time; an old number may be somebody else's by now
+        group = int(line)  # one worker at a time; an old number may be somebody else's by now
     token += "-"  # any generation of this run
-    send(signal.SIGTERM, marked(token), groups)
+    left = members(token, group)
+    send(signal.SIGTERM, left, group)
     ends = time.monotonic() + PATIENCE
-    while time.monotonic() < ends and marked(token):
+    while time.monotonic() < ends and running(left):
         time.sleep(0.02)  # noqa: TID251 - there is no event for the end of a process that is not ours
-    send(signal.SIGKILL, marked(token), groups)
+    send(signal.SIGKILL, {**running(left), **members(token, group)}, group)
     with suppress(OSError):
         os.unlink(f"{folder}/link")  # noqa: PTH108
         os.rmdir(folder)  # noqa: PTH106

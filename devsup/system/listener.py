@@ -20,8 +20,13 @@ class Address(NamedTuple):
     @property
     def url(self) -> str:
         """Where a browser finds it."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - shown, not bound
+        host = self.reached_by
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def reached_by(self) -> str:
+        """The host that a program of this machine connects to."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - not bound
 
 
 @dataclass

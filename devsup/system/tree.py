@@ -4,61 +4,65 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
+import sys
 
 import anyio
 
-from devsup.system.keeper import marked
+from devsup.system import keeper
 
 GRACE = 0.2  # seconds that leftovers have to end by themselves
 PATIENCE = 1.0  # seconds that leftovers have between TERM and KILL
 
 
-def signal_group(group: int, number: int) -> bool:
-    """Signal a process group; False when none of it is there."""
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
+class Tree:
+    """The processes of one worker, whose main process leads the group and carries the token."""
+
+    def __init__(self, group: int, token: str) -> None:
+        self._group = group
+        self._token = f"{token}\0"  # exactly this one: entries of an environment end with a NUL
+        self._known: dict[int, str] = {}
+
+    def members(self) -> dict[int, str]:
+        """Pid and start time of all that run, of those that were seen earlier too: their parents may be gone by now."""
+        self._known = {**keeper.running(self._known), **keeper.members(self._token, self._group)}
+        return self._known
+
+    def signal_group(self, number: int) -> bool:
+        """Signal the process group; False when none of it is there."""
+        try:
+            os.killpg(self._group, number)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End all of it at once."""
+        keeper.send(signal.SIGKILL, self.members(), self._group)
+
+    async def until_group_gone(self) -> None:
+        """Wait for the end of every process that a signal to the group has reached."""
+        while await anyio.to_thread.run_sync(self._group_runs):  # noqa: ASYNC110
+            await anyio.sleep(0.02)  # there is no event for the end of a process that is not our child
+
+    async def end(self) -> list[int]:
+        """After the main process has gone: TERM, then KILL, for whatever still runs. Returns who had to be ended."""
+        left = await anyio.to_thread.run_sync(self.members)
+        if not left and not self._group_runs():
+            return []
+        keeper.send(signal.SIGTERM, left, self._group)
+        if not await self._gone():
+            await anyio.to_thread.run_sync(self.kill)
+            await self._gone()
+        return sorted(left)
+
+    async def _gone(self) -> bool:
+        with anyio.move_on_after(PATIENCE):
+            while await anyio.to_thread.run_sync(self.members) or self._group_runs():
+                await anyio.sleep(0.02)  # as above
+            return True
         return False
-    return True
 
-
-def kill(group: int, token: str) -> None:
-    """End all of it at once."""
-    signal_group(group, signal.SIGKILL)
-    for pid in _carrying(token):
-        with suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-
-
-async def end_leftovers(group: int, token: str) -> list[int]:
-    """After the main process has gone: TERM, then KILL, for whatever of the worker still runs. Returns who had to be ended."""
-    with anyio.move_on_after(GRACE):  # helpers that end with their parent, such as multiprocessing's
-        await _until_gone(group, token)
-        return []
-    left = await anyio.to_thread.run_sync(_carrying, token)
-    signal_group(group, signal.SIGTERM)
-    for pid in left:
-        with suppress(OSError):
-            os.kill(pid, signal.SIGTERM)
-    with anyio.move_on_after(PATIENCE):
-        await _until_gone(group, token)
-        return left
-    kill(group, token)
-    with anyio.move_on_after(PATIENCE):
-        await _until_gone(group, token)
-    return left
-
-
-async def _until_gone(group: int, token: str) -> None:
-    while await anyio.to_thread.run_sync(_is_left, group, token):  # noqa: ASYNC110
-        await anyio.sleep(0.02)  # there is no event for the end of a process that is not our child
-
-
-def _is_left(group: int, token: str) -> bool:
-    return signal_group(group, 0) or bool(_carrying(token))
-
-
-def _carrying(token: str) -> list[int]:
-    """Who carries exactly this token: entries of an environment end with a NUL."""
-    return marked(f"{token}\0")
+    def _group_runs(self) -> bool:
+        if sys.platform != "linux":
+            return self.signal_group(0)
+        return self.signal_group(0) and any(each.group == self._group for each in keeper.processes().values())

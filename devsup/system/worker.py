@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from devsup.events import Exit
-from devsup.system import tree
+from devsup.system.tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,10 +34,11 @@ class WorkerHandle:
     """A running worker, as the supervisor sees it."""
 
     generation: int
-    token: str
     process: subprocess.Popen[bytes]
     streams: Streams
+    tree: Tree
     links: list[Link] = field(default_factory=list)
+    _told: bool = False  # by a signal to the whole group
 
     @property
     def pid(self) -> int:
@@ -57,10 +58,12 @@ class WorkerHandle:
         """Ask it to end: over the link, else by one signal (DESIGN 9). After a `final` stop no worker follows."""
         if self.serving():
             await self.tell("stop", cut=cut, final=final)
-        elif self.links:
+            return
+        await anyio.to_thread.run_sync(self.tree.members)  # now, while every parent still runs
+        if self.links:
             self._signal_main(signal.SIGTERM)
         else:
-            tree.signal_group(self.pid, signal.SIGTERM)
+            self._told = self.tree.signal_group(signal.SIGTERM)
 
     def interrupt(self) -> None:
         """As Ctrl-C would, the main process alone."""
@@ -72,7 +75,16 @@ class WorkerHandle:
 
     def kill(self) -> None:
         """End the whole tree now."""
-        tree.kill(self.pid, self.token)
+        self.tree.kill()
+
+    async def end_leftovers(self) -> list[int]:
+        """After the main process has gone: end what it has left. Returns who had to be ended.
+
+        Who was signalled with it is only waited for: behind a launcher (npm) that is the server, and it may still be answering.
+        """
+        if self._told:
+            await self.tree.until_group_gone()
+        return await self.tree.end()
 
     def _pidfd(self) -> int | None:
         try:
@@ -97,7 +109,7 @@ class WorkerHandle:
 @asynccontextmanager
 async def worker(spawned: Spawned, *, generation: int, token: str, terminal: Terminal) -> AsyncIterator[WorkerHandle]:
     """Own a process that was just spawned; when the block ends nothing of its tree is left."""
-    handle = WorkerHandle(generation, token, spawned.process, spawned.streams)
+    handle = WorkerHandle(generation, spawned.process, spawned.streams, Tree(spawned.process.pid, token))
     try:
         yield handle
     finally:
@@ -105,5 +117,5 @@ async def worker(spawned: Spawned, *, generation: int, token: str, terminal: Ter
             if spawned.process.returncode is None:
                 handle.kill()
                 await handle.wait()
-                await tree.end_leftovers(handle.pid, token)
+                await handle.tree.end()
             await terminal.finished(spawned.streams)

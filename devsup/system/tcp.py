@@ -1,0 +1,167 @@
+"""The kernel's table of TCP sockets: who listens, and which connections await an answer.
+
+Linux is asked over netlink (sock_diag), which takes a tenth of a millisecond and no rights; what it tells of a connection is
+enough to know a browser's idle keep-alive connection from a request that is being worked on, whatever the server. Elsewhere,
+and where netlink is forbidden, psutil is asked about each process; then every established connection counts.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from devsup.system.listener import Address
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+MOVED = 0.5  # seconds; a pause between two pieces of an answer is mostly shorter
+
+_ESTABLISHED, _CLOSE_WAIT, _LISTEN = 1, 8, 10
+_BY_FAMILY, _DONE, _ERROR, _DUMP = 20, 3, 2, 0x301  # SOCK_DIAG_BY_FAMILY, NLMSG_DONE, NLMSG_ERROR, NLM_F_REQUEST | NLM_F_DUMP
+_NETLINK_SOCK_DIAG, _INFO = 4, 2  # INET_DIAG_INFO: the attribute with a tcp_info
+_HEADER = struct.Struct("=IHHII")
+_MAPPED = "::ffff:"
+_ANY = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, never bound
+
+
+class Connection(NamedTuple):
+    """A connection of a server that is not at rest: the client's address, and seconds since the client's last byte."""
+
+    peer: tuple[str, int]
+    age: float
+
+
+class _Socket(NamedTuple):
+    """One row of the table; `queued` are bytes not read by the program or not acknowledged by the peer."""
+
+    address: Address
+    peer: tuple[str, int]
+    queued: int
+    inode: int
+    info: bytes
+
+
+def listeners(pids: Iterable[int]) -> frozenset[Address]:
+    """The addresses on which these processes listen."""
+    try:
+        table = listening()
+    except OSError:
+        return frozenset(Address(family, *laddr) for family, laddr, _, state in _asked(pids) if state == "LISTEN")
+    return frozenset(table[inode] for pid in pids for inode in _sockets(pid) if inode in table)
+
+
+def listening() -> dict[int, Address]:
+    """Every listener of this machine by its inode. Raises OSError where the kernel cannot be asked at once."""
+    return {each.inode: each.address for each in _dump(1 << _LISTEN)}
+
+
+def awaiting(addresses: Collection[Address], pids: Iterable[int], but: Collection[int] = ()) -> list[Connection]:
+    """The connections to these listeners of these processes that are not at rest, but for those from our own ports `but`.
+
+    At rest: the last that happened is that the server sent something, over half a second ago, and the client has it.
+    """
+    try:
+        table = list(_dump(1 << _ESTABLISHED | 1 << _CLOSE_WAIT))
+    except OSError:
+        ports = {address.port for address in addresses}
+        found = [(raddr, 0.0) for _, laddr, raddr, state in _asked(pids) if state == "ESTABLISHED" and laddr[1] in ports]
+    else:
+        served = [each for each in table if _is_to(each.address, addresses)]
+        found = [(each.peer, _since_received(each)) for each in served if not _at_rest(each)]
+    return [Connection(peer, age) for peer, age in found if peer[1] not in but]
+
+
+def accepted(address: Address, peer_port: int) -> bool:
+    """Whether the server of `address` has taken the connection from our own `peer_port`."""
+    return any(
+        each.inode and each.address.port == address.port and each.peer[1] == peer_port for each in _dump(1 << _ESTABLISHED)
+    )
+
+
+def _is_to(local: Address, addresses: Collection[Address]) -> bool:
+    return any(each.port == local.port and (each.host in _ANY or each.host == local.host) for each in addresses)
+
+
+def _times(row: _Socket) -> tuple[float, float, int]:
+    """Seconds since anything was sent, and received; bytes received. From tcp_info, whose layout only ever grows."""
+    sent, _, received = struct.unpack_from("=III", row.info, 44)
+    (count,) = struct.unpack_from("=Q", row.info, 128)
+    return sent / 1000, received / 1000, count
+
+
+def _since_received(row: _Socket) -> float:
+    return _times(row)[1]
+
+
+def _at_rest(row: _Socket) -> bool:
+    sent, received, count = _times(row)
+    if not count:
+        return True  # a browser connects ahead of need
+    # Equal times are one tick of the kernel's clock: which came first is not known.
+    return not row.queued and sent <= received and sent > MOVED
+
+
+def _dump(states: int) -> Iterator[_Socket]:
+    """The table's rows in these states, of both families. Raises OSError where netlink is not to be had."""
+    if not hasattr(socket, "AF_NETLINK"):
+        raise OSError("no netlink here")
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as asked:
+            question = struct.pack("=BBBBI48x", family, socket.IPPROTO_TCP, 1 << (_INFO - 1), 0, states)
+            asked.settimeout(1.0)
+            asked.send(_HEADER.pack(_HEADER.size + len(question), _BY_FAMILY, _DUMP, 1, 0) + question)
+            yield from _rows(asked)
+
+
+def _rows(asked: socket.socket) -> Iterator[_Socket]:
+    while True:
+        data, start = asked.recv(1 << 18), 0
+        while start < len(data):
+            length, kind, *_ = _HEADER.unpack_from(data, start)
+            if kind == _DONE:
+                return
+            if kind == _ERROR:
+                raise OSError("the kernel does not tell")
+            yield _row(data[start + _HEADER.size : start + length])
+            start += (length + 3) & ~3
+
+
+def _row(data: bytes) -> _Socket:
+    """From an inet_diag_msg and its attributes."""
+    family = data[0]
+    port, peer_port = struct.unpack_from("!HH", data, 4)
+    size = 4 if family == socket.AF_INET else 16
+    host, peer = (socket.inet_ntop(family, data[at : at + size]).removeprefix(_MAPPED) for at in (8, 24))
+    read, written, _, inode = struct.unpack_from("=IIII", data, 56)
+    info, at = b"", 72
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        if kind == _INFO:
+            info = data[at + 4 : at + length]
+        at += max(4, (length + 3) & ~3)
+    return _Socket(Address(family, host, port), (peer, peer_port), read + written, inode, info)
+
+
+def _sockets(pid: int) -> Iterator[int]:
+    """The inodes of the sockets that a process has open."""
+    with suppress(OSError):
+        for entry in Path("/proc", str(pid), "fd").iterdir():
+            with suppress(OSError):
+                kind, _, inode = os.readlink(entry).partition(":")
+                if kind == "socket":
+                    yield int(inode.strip("[]"))
+
+
+def _asked(pids: Iterable[int]) -> Iterator[tuple[int, tuple[str, int], tuple[str, int], str]]:
+    """Family, both ends and state of every TCP socket of these processes, from psutil."""
+    import psutil  # noqa: PLC0415 - 20 ms, and needed where the kernel cannot be asked
+
+    for pid in pids:
+        with suppress(psutil.Error):
+            for each in psutil.Process(pid).net_connections("tcp"):
+                yield int(each.family), tuple(each.laddr), tuple(each.raddr or ("", 0)), each.status
