@@ -11,6 +11,8 @@ from msgspec import Meta, Struct
 
 from devsup.errors import UsageError
 
+_PROBE = r"^(tcp|http:/(?!/)[^\s#]*(#[^\s#]+)?)\Z"
+
 # One type for each kind of value. Every one is Annotated: an error is "KEY is VALUE, where DESCRIPTION belongs."
 Text = Annotated[str, Meta(min_length=1, description="a string that is not empty")]
 TextOrNone = Annotated[Text | None, Meta(description="a string that is not empty")]
@@ -22,6 +24,7 @@ Command = Annotated[tuple[str, ...], Meta(min_length=1, description="a string or
 WatchMode = Annotated[Literal["imported", "all"], Meta(description='"imported" or "all"')]
 Reload = Annotated[Literal["drain", "restart", "off"], Meta(description='"drain", "restart" or "off"')]
 Stream = Annotated[Literal["work", "endless"], Meta(description='"work" or "endless"')]
+Probe = Annotated[str, Meta(pattern=_PROBE, description='"tcp", "http:/PATH" or "http:/PATH#FIELD"')]
 Variables = Annotated[dict[str, Annotated[str, Meta(description="a string")]], Meta(description="a table of strings")]
 Streams = Annotated[dict[str, Stream], Meta(description='a table of route paths, each "work" or "endless",')]
 
@@ -40,6 +43,7 @@ class Service(Struct, frozen=True, kw_only=True):
     gate_timeout: PositiveSeconds = 5.0
     stop_timeout: Seconds = 5.0
     stream_grace: Seconds = 2.0
+    probe: Probe = "tcp"
     hold: Seconds = 10.0
     env: Variables = {}
     env_files: Texts = ()
@@ -95,6 +99,13 @@ def choose(config: Config, name: str | None) -> tuple[str, Service]:
         raise UsageError(problem, f"Add a [services.{_quoted(name)}] table to devsup.toml, or leave the name out.")
     problem = f'{config.path} has no service called "{name}".'
     raise UsageError(problem, f"{_guess(name, config.services)}The services are {names}.")
+
+
+def check_probe(text: str) -> None:
+    """Raise UsageError where `text` is nothing that --probe takes."""
+    if not re.search(_PROBE, text):
+        remedy = "Give a path of the server itself, as in --probe http:/health or --probe http:/stats#active, or tcp."
+        raise UsageError(f"--probe is {_shown(text)}, which is no probe.", remedy)
 
 
 class _Source(Struct, frozen=True):

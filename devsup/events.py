@@ -21,11 +21,15 @@ class Exit(msgspec.Struct, frozen=True):
 
 
 class Active(msgspec.Struct, frozen=True):
-    """Work that a reload waits for: 'WS /ws/query', its age in seconds, and its route where it is an undecided event stream."""
+    """Work that a reload waits for: 'WS /ws/query', its age in seconds, and its route where it is an undecided event stream.
+
+    `count` is how many of them this stands for, where only their number is known.
+    """
 
     name: str
     age: float
     stream: str = ""
+    count: int = 1
 
 
 class BrokenFile(msgspec.Struct, frozen=True):
@@ -69,6 +73,12 @@ class WorkerReady(Event, frozen=True):
     urls: list[str]
     routes: list[str]
     seconds: float
+
+
+class ForeignServer(Event, frozen=True):
+    """No agent is in what serves; said once. `command` reloads it on saves ("": globs are given, or nothing reloads)."""
+
+    command: str
 
 
 class WorkerExited(Event, frozen=True):
@@ -115,7 +125,7 @@ class ListenerKept(Event, frozen=True):
 
 
 class ListenerClosed(Event, frozen=True):
-    """A kept listener that the new worker does not serve was closed."""
+    """What the worker before served, the new one does not: if it was kept, it was closed."""
 
     url: str
 

@@ -54,6 +54,7 @@ class Plan:
     limits: Limits
     rules: Rules
     settings: Mapping[str, Any]  # for the agent: streams, stream_grace
+    probe: str = "tcp"
 
 
 def make_plan(options: Options, found: Interpreter) -> Plan:
@@ -88,6 +89,7 @@ def make_plan(options: Options, found: Interpreter) -> Plan:
             exact=frozenset(os.path.realpath(path) for path in [*env_files, str(cwd / ".env")]),
         ),
         settings={"streams": service.streams, "stream_grace": service.stream_grace},
+        probe=service.probe,
     )
 
 

@@ -15,8 +15,9 @@ from devsup.changes import Changes
 from devsup.decide import policy
 from devsup.decide import vocabulary as words
 from devsup.errors import UsageError
+from devsup.foreign import Foreign
 from devsup.reloads import Reloads
-from devsup.system import placeholder, ports
+from devsup.system import placeholder
 from devsup.system.spawn import spawn
 from devsup.system.worker import worker
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from devsup.system.worker import WorkerHandle
 
 _SLEEPER = 0.3  # seconds that a program has to notice the end of its server
-_FOREIGN_AFTER = 10.0  # seconds without an agent, after which a program is taken for one that has none
 
 
 @dataclass
@@ -68,6 +68,7 @@ class Supervisor:
         self._meeting, self.tasks, self._on_spawn = meeting, tasks, on_spawn
         self.changes = Changes(plan.rules, bus, self.put, self._compile)
         self._reloads = Reloads(bus, tasks, self.active, lambda: self.changes.dirty)
+        self.foreign = Foreign(self, plan.probe)
         self.current = Current(0, 0.0)
         self._send, self._inbox = anyio.create_memory_object_stream[words.Fact](float("inf"))
         self._answering: anyio.CancelScope | None = None
@@ -144,13 +145,19 @@ class Supervisor:
     async def _ask(self, handle: WorkerHandle, op: str, then: words.Cleared | words.Drained) -> None:
         """Every process that serves is asked; the fact is true when all have said so."""
         if not handle.serving():
-            self.put(then)
+            self.tasks.start_soon(self._settle, then)
             return
         links = handle.serving()
         for link in links:
             link.awaits = (op, then)
         for link in links:
             await link.send(op, seq=then.round)
+
+    async def _settle(self, then: words.Cleared | words.Drained) -> None:
+        """Without an agent there is no gate: what matters is over when the server is seen at rest."""
+        if isinstance(then, words.Cleared):
+            await self.foreign.settle(lambda: isinstance(self._phase, words.Waiting) and self._phase.round == then.round)
+        self.put(then)
 
     def said(self, op: str, link: Link, seq: int) -> None:
         """An agent is done with a command."""
@@ -201,10 +208,15 @@ class Supervisor:
             self._on_spawn(handle.pid)
             self.bus.publish(events.WorkerSpawned(generation=generation, pid=handle.pid))
             async with anyio.create_task_group() as watch:
-                watch.start_soon(self._watch_for_foreign, current)
+                watch.start_soon(self.foreign.recognise, current)
                 ended = await handle.wait()
                 watch.cancel_scope.cancel()
-            self._left += await handle.end_leftovers()
+            left = await handle.end_leftovers()
+            self._left += left
+            await self.foreign.freed()
+            if left and ended.code == 0 and current.ready is None and not isinstance(self._phase, words.Stopping):
+                text = f"It ended, and what it had left in the background (pid {', '.join(map(str, left))}) was ended too."
+                self.bus.publish(events.Trouble(text=f"{text} Start a server in the foreground: devsup can keep no other."))
             if ended.code != 0:  # its last words belong to the diagnosis
                 await self.terminal.finished(handle.streams)
             self._ended(current, handle, ended)
@@ -244,20 +256,6 @@ class Supervisor:
         if handle is not None and not handle.serving() and isinstance(self._phase, words.Stopping):
             handle.interrupt()
 
-    async def _watch_for_foreign(self, current: Current) -> None:
-        """A program without an agent never says that it serves: it is ready once it listens, or has run for a while."""
-        handle, deadline, before = current.handle, time.monotonic() + _FOREIGN_AFTER, list[str]()
-        while handle is not None and current.ready is None:
-            await anyio.sleep(1.0)
-            if handle.serving():
-                return
-            urls = await anyio.to_thread.run_sync(ports.listening, handle.pid)
-            # Seen twice: the first time, an agent's `ready` may still be under way.
-            if (urls and urls == before) or (time.monotonic() > deadline and not handle.links):
-                self.changes.foreign()
-                self.ready(current, "foreign", "", urls, [])
-            before = urls
-
     def ready(self, current: Current, server: str, python: str, urls: list[str], routes: list[str]) -> None:
         """The current worker serves."""
         if current.ready is not None or current.handle is None:
@@ -285,6 +283,8 @@ class Supervisor:
     async def active(self) -> list[events.Active]:
         """What is active in the current worker, as its agents tell."""
         handle = self.current.handle
+        if handle is not None and not handle.serving():
+            return await self.foreign.active()
         answers = [await link.ask("status") for link in handle.serving()] if handle is not None else []
         return [events.Active(**item) for answer in answers if answer is not None for item in answer["items"]]
 

@@ -26,6 +26,12 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 )
 @click.option("--drain-timeout", type=_SECONDS, metavar="SECONDS", help="Longest wait for active requests. Default: 60.")
 @click.option(
+    "--probe",
+    metavar="PROBE",
+    help="Where a server without an agent tells whether it is ready, or how many requests are active: "
+    "http:/PATH or http:/PATH#FIELD. Default: tcp.",
+)
+@click.option(
     "--env-file", "env_files", metavar="FILE", multiple=True, help="Set its variables, anew at each reload. Repeatable."
 )
 @click.option("--python", metavar="PYTHON", help="Interpreter or virtual environment. Default: VIRTUAL_ENV, .venv, PATH.")
@@ -69,6 +75,7 @@ def run(
         configs.choose(config, service) if service or not command or len(config.services) == 1 else ("app", configs.Service())
     )
     changes = {key: value for key, value in given.items() if value not in (None, ())}
+    configs.check_probe(changes.get("probe", chosen.probe))
     chosen = msgspec.structs.replace(chosen, **changes)
     words = command or chosen.command
     if not words:

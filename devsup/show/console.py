@@ -89,11 +89,11 @@ class Console:
         self._first = False
         started = self._started
         urls = " ".join(map(_linked, event.urls)) or "no port"
-        server = "its own server (no agent in it: its port is watched, not kept)" if event.server == "foreign" else event.server
+        server = "its own server" if event.server == "foreign" else event.server
         lines = [f"{urls}  {_plain(server)}, pid {event.pid}, ready in {event.seconds:.2f} s"]
         if started is not None:
-            python = f"Python {event.python} {_plain(self._short(started.interpreter))} ({_plain(started.reason)})"
-            lines.append(f"[dim]{python} · reload: {started.reload}[/dim]")
+            python = f"Python {event.python} {_plain(self._short(started.interpreter))} ({_plain(started.reason)}) · "
+            lines.append(f"[dim]{python if event.python else ''}reload: {started.reload}[/dim]")
         if event.routes:
             routes = "1 route" if len(event.routes) == 1 else f"{len(event.routes)} routes"
             lines.append(f"[dim]{routes}{'' if self._level == 'verbose' else ' (--verbose lists them)'}[/dim]")
@@ -106,9 +106,9 @@ class Console:
         return f"[green]new code[/green] serves after {event.total:.2f} s ({steps})"
 
     def _waiting(self, event: events.ReloadWaiting) -> list[str]:
-        many = len(event.active)
+        kinds, many = len(event.active), sum(each.count for each in event.active)
         names = ", ".join(f"{_plain(each.name)} {each.age:.1f} s" for each in event.active[:5])
-        more = f" and {many - 5} more" if many > 5 else ""
+        more = f" and {kinds - 5} more" if kinds > 5 else ""
         held = "; new connections are held" if event.held else ""
         requests = "request" if many == 1 else "requests"
         lines = [f"[yellow]waiting for {many} active {requests}[/yellow]: {names}{more}{held} [dim](r reloads now)[/dim]"]
@@ -160,8 +160,10 @@ class Console:
                 return [f"[red]{crashes} crashes within a minute[/red]: waiting for a save"]
             case events.ReloaderOff(name=name):
                 return [f"[dim]{_plain(name)}'s own reloader is off; devsup reloads, by its rules[/dim]"]
+            case events.ForeignServer(command=command):
+                return _foreign(command)
             case events.ListenerClosed(url=url):
-                return [f"[dim]{url} is no longer served: closed[/dim]"]
+                return [f"[dim]{_plain(url)} is no longer served: closed[/dim]"]
             case events.Status(phase=phase, pid=pid, active=active):
                 names = ", ".join(f"{_plain(each.name)} {each.age:.1f} s" for each in active) or "nothing"
                 return [f"{phase}, pid {pid}; active: {names}"]
@@ -194,6 +196,11 @@ _LOUD = (
     events.WorkLost,
     events.Trouble,
 )
+
+
+def _foreign(command: str) -> list[str]:
+    lines = ["[dim]devsup is not inside this server: it watches the port, and clients are refused during a restart[/dim]"]
+    return [*lines, f"[dim]  to reload it on saves: [/dim]{_plain(command)}"] if command else lines
 
 
 def _linked(url: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ class NotYet(Exception):  # noqa: N818 - a state more than an error
     """It cannot say now: the server is starting, or busy; the text says how that showed."""
 
 
-@dataclass
 class HttpProbe:
     """`path` of the server, and the dotted path of a number in its JSON answer ("": its status alone counts).
 
@@ -34,10 +32,10 @@ class HttpProbe:
     that what is asked always adds as much; the lowest number ever seen is the zero point.
     """
 
-    path: str
-    field: str = ""
-    _zero: float = math.inf
-    _connection: HTTPConnection | None = field(default=None, repr=False)
+    def __init__(self, path: str, field: str = "") -> None:
+        self.path, self.field = path, field
+        self._zero = math.inf
+        self._connection: HTTPConnection | None = None
 
     @property
     def ports(self) -> set[int]:

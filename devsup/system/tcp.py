@@ -7,7 +7,6 @@ and where netlink is forbidden, psutil is asked about each process; then every e
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 from contextlib import suppress
@@ -152,7 +151,7 @@ def _sockets(pid: int) -> Iterator[int]:
     with suppress(OSError):
         for entry in Path("/proc", str(pid), "fd").iterdir():
             with suppress(OSError):
-                kind, _, inode = os.readlink(entry).partition(":")
+                kind, _, inode = str(entry.readlink()).partition(":")
                 if kind == "socket":
                     yield int(inode.strip("[]"))
 
@@ -164,4 +163,6 @@ def _asked(pids: Iterable[int]) -> Iterator[tuple[int, tuple[str, int], tuple[st
     for pid in pids:
         with suppress(psutil.Error):
             for each in psutil.Process(pid).net_connections("tcp"):
-                yield int(each.family), tuple(each.laddr), tuple(each.raddr or ("", 0)), each.status
+                host, port = each.laddr
+                peer, peer_port = each.raddr or ("", 0)
+                yield int(each.family), (host, port), (peer, peer_port), each.status

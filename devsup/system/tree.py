@@ -46,9 +46,9 @@ class Tree:
 
     async def end(self) -> list[int]:
         """After the main process has gone: TERM, then KILL, for whatever still runs. Returns who had to be ended."""
-        left = await anyio.to_thread.run_sync(self.members)
-        if not left and not self._group_runs():
+        if not await anyio.to_thread.run_sync(self._runs):
             return []
+        left = self._known
         keeper.send(signal.SIGTERM, left, self._group)
         if not await self._gone():
             await anyio.to_thread.run_sync(self.kill)
@@ -57,10 +57,13 @@ class Tree:
 
     async def _gone(self) -> bool:
         with anyio.move_on_after(PATIENCE):
-            while await anyio.to_thread.run_sync(self.members) or self._group_runs():
+            while await anyio.to_thread.run_sync(self._runs):  # noqa: ASYNC110
                 await anyio.sleep(0.02)  # as above
             return True
         return False
+
+    def _runs(self) -> bool:
+        return bool(self.members()) or self._group_runs()
 
     def _group_runs(self) -> bool:
         if sys.platform != "linux":
