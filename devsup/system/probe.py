@@ -95,7 +95,7 @@ class HttpProbe:
                 continue
             raise ProbeError(f'GET {self.path} has no field "{self.field}"')
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ProbeError(f'"{self.field}" of GET {self.path} is {json.dumps(value)[:40]}, where a number belongs')
+            raise ProbeError(f'"{self.field}" of GET {self.path} is no number')
         return value
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
 MOVED = 0.5  # seconds; a pause between two pieces of an answer is mostly shorter
+MOVED_AT_ONCE = 2.0  # seconds; for a connection of which it is not known who spoke last
 
 _ESTABLISHED, _CLOSE_WAIT, _LISTEN = 1, 8, 10
 _BY_FAMILY, _DONE, _ERROR, _DUMP = 20, 3, 2, 0x301  # SOCK_DIAG_BY_FAMILY, NLMSG_DONE, NLMSG_ERROR, NLM_F_REQUEST | NLM_F_DUMP
@@ -71,7 +72,7 @@ def awaiting(addresses: Collection[Address], pids: Iterable[int], but: Collectio
         found = [(raddr, 0.0) for _, laddr, raddr, state in _asked(pids) if state == "ESTABLISHED" and laddr[1] in ports]
     else:
         served = [each for each in table if _is_to(each.address, addresses)]
-        found = [(each.peer, _since_received(each)) for each in served if not _at_rest(each)]
+        found = [(each.peer, _info(each).received) for each in served if not _at_rest(each)]
     return [Connection(peer, age) for peer, age in found if peer[1] not in but]
 
 
@@ -86,23 +87,28 @@ def _is_to(local: Address, addresses: Collection[Address]) -> bool:
     return any(each.port == local.port and (each.host in _ANY or each.host == local.host) for each in addresses)
 
 
-def _times(row: _Socket) -> tuple[float, float, int]:
-    """Seconds since anything was sent, and received; bytes received. From tcp_info, whose layout only ever grows."""
+class _Info(NamedTuple):
+    """From a tcp_info, whose layout only ever grows: seconds since anything was sent and received; bytes that came through."""
+
+    sent: float
+    received: float
+    bytes_acked: int
+    bytes_received: int
+
+
+def _info(row: _Socket) -> _Info:
     sent, _, received = struct.unpack_from("=III", row.info, 44)
-    (count,) = struct.unpack_from("=Q", row.info, 128)
-    return sent / 1000, received / 1000, count
-
-
-def _since_received(row: _Socket) -> float:
-    return _times(row)[1]
+    return _Info(sent / 1000, received / 1000, *struct.unpack_from("=QQ", row.info, 120))
 
 
 def _at_rest(row: _Socket) -> bool:
-    sent, received, count = _times(row)
-    if not count:
+    info = _info(row)
+    if not info.bytes_received:
         return True  # a browser connects ahead of need
-    # Equal times are one tick of the kernel's clock: which came first is not known.
-    return not row.queued and sent <= received and sent > MOVED
+    if row.queued or not info.bytes_acked or info.received < info.sent:
+        return False
+    # Both within one tick of the kernel's clock: a quick answer, or the next request right after one.
+    return info.sent > (MOVED if info.sent < info.received else MOVED_AT_ONCE)
 
 
 def _dump(states: int) -> Iterator[_Socket]:
