@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio.abc import SocketAttribute
 
 from devsup import events
 from devsup.system import ports, probe, tcp
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from devsup.supervisor import Current, Supervisor
     from devsup.system.listener import Address
     from devsup.system.tree import Tree
+    from devsup.system.worker import WorkerHandle
 
 _LOOK, _LATER_LOOK = 0.1, 1.0  # seconds between two looks, in the first _LONG and after
 _STEADY = 0.2  # seconds without a change in what it listens on; a server with an agent says `ready` well before
@@ -45,6 +45,7 @@ class Foreign:
         self._watched: frozenset[Address] = frozenset()  # what the last foreign worker listened on
         self._served: Sequence[Address] = ()  # what the current worker is asked on
         self._tree: Tree | None = None
+        self._knock: tcp.Knock | None = None
         self._lock = anyio.Lock()
         self._waits_since: float | None = None  # monotonic
         self._told: set[str] = set()
@@ -53,56 +54,77 @@ class Foreign:
 
     async def recognise(self, current: Current) -> None:
         """See that a worker serves, where no agent says so. Looks until then, and never again."""
-        handle = current.handle
-        if handle is None:
+        if current.handle is None:
             return
-        self._served, self._tree = (), handle.tree
-        look, began, knocks = _Lookout(handle.tree), time.monotonic(), 1
+        self._served, self._tree = (), current.handle.tree
+        try:
+            await self._look_out(current, current.handle)
+        finally:
+            self._stop_knocking()
+
+    async def _look_out(self, current: Current, handle: WorkerHandle) -> None:
+        look, began = _Lookout(handle.tree), time.monotonic()
         while current.ready is None and not handle.serving():
             passed = time.monotonic() - began
             await anyio.sleep(_LOOK if passed < _LONG else _LATER_LOOK)
             found, steady = await look.take()
-            kept = found & self._supervisor.listeners.kept.keys()
-            own = found - kept
-            if own and steady >= (_SLOW if handle.links or not self._watched <= own else _STEADY):
-                await self._serves(current, sorted(own))
-            elif kept and steady >= _SLOW * knocks and await _is_taken(min(kept)):
-                self._be_ready(current, "its own server", sorted(kept), [])
-            elif kept and steady >= _SLOW * knocks:
-                knocks *= 2
+            own = sorted(found - self._supervisor.listeners.kept.keys())
+            served = own or sorted(found)
+            slow = handle.links or not self._watched <= set(own)
+            if steady < (_SLOW if slow else _STEADY):
+                continue
+            if served:
+                not_yet = await self._not_yet(served[0])
+                if not_yet and passed > _LONG:
+                    self._tell_once(f"It listens on {served[0].url}, but {not_yet}: it is not ready.")
+                elif not not_yet:
+                    self._serves(current, served, kept=not own)
             elif not handle.links and passed > _LONG:
-                await self._serves(current, [])
+                self._serves(current, [], kept=False)
 
-    async def _serves(self, current: Current, addresses: Sequence[Address]) -> None:
-        """It listens there; where an endpoint is given, it is ready when that answers."""
-        self._served, late = addresses, time.monotonic() + _LONG
-        while self._probe is not None and addresses and (not_yet := await self._is_well(self._probe)):
-            if time.monotonic() > late:
-                self._tell_once(f"It listens, but {not_yet}: not ready yet.")
-            await anyio.sleep(_POLL)
+    async def _not_yet(self, address: Address) -> str:
+        """Why it is not ready; empty when it is. An endpoint's first number is the one at rest: nobody has been answered yet."""
+        if self._probe is None:
+            if self._knock is None or self._knock.address != address:
+                self._stop_knocking()
+                self._knock = tcp.Knock(address)
+            taken = await anyio.to_thread.run_sync(self._is_taken, self._knock)
+            return "" if taken else "does not accept connections"
+        try:
+            await anyio.to_thread.run_sync(self._probe.ask, address, abandon_on_cancel=True)
+        except probe.NotYet as exc:
+            return str(exc)
+        except probe.ProbeError as exc:
+            self._give_up(exc)
+        finally:
+            self._probe.close()
+        return ""
+
+    def _is_taken(self, knock: tcp.Knock) -> bool:
+        return self._tree is not None and knock.is_taken(self._tree.members())
+
+    def _stop_knocking(self) -> None:
+        if self._knock is not None:
+            self._knock.close()
+            self._knock = None
+
+    def _serves(self, current: Current, addresses: Sequence[Address], *, kept: bool) -> None:
+        """It is ready; what it serves is kept where an agent handed it up, else only watched."""
+        self._stop_knocking()
+        self._served = addresses
+        if kept:
+            self._be_ready(current, "its own server", [])
+            return
         gone, self._watched = self._watched - set(addresses), frozenset(addresses)
-        self._be_ready(current, "foreign", addresses, [address.url for address in addresses])
+        self._be_ready(current, "foreign", [address.url for address in addresses])
         for address in sorted(gone):
             self._supervisor.bus.publish(events.ListenerClosed(url=address.url))
         if addresses and "foreign" not in self._told:
             self._told.add("foreign")
             self._supervisor.bus.publish(events.ForeignServer(command=self._command()))
 
-    async def _is_well(self, asked: probe.HttpProbe) -> str:
-        """Empty, or why it is not ready. The first number is the one at rest: nobody has been answered yet."""
-        try:
-            await anyio.to_thread.run_sync(asked.ask, self._served[0], abandon_on_cancel=True)
-        except probe.NotYet as exc:
-            return str(exc)
-        except probe.ProbeError as exc:
-            self._give_up(exc)
-        finally:
-            asked.close()
-        return ""
-
-    def _be_ready(self, current: Current, server: str, addresses: Sequence[Address], urls: list[str]) -> None:
-        handle, self._served = current.handle, addresses
-        links = handle.links if handle is not None else []
+    def _be_ready(self, current: Current, server: str, urls: list[str]) -> None:
+        links = current.handle.links if current.handle is not None else []
         if not links:
             self._supervisor.changes.foreign()
         for link in links:  # a Python program whose server nobody knows: what it has imported it can tell
@@ -219,16 +241,6 @@ class _Lookout:
                 return self._found
             self._inodes = inodes
         return tcp.listeners(self._tree.members())
-
-
-async def _is_taken(address: Address) -> bool:
-    """Whether somebody accepts there: else it listens and is not ready, as a server that loads its app after that."""
-    with suppress(OSError):
-        async with await anyio.connect_tcp(address.reached_by, address.port) as knock:
-            port = knock.extra_attributes[SocketAttribute.local_port]()
-            await anyio.sleep(_POLL)
-            return tcp.accepted(address, port)
-    return False
 
 
 def _glob(words: Sequence[str], folder: Path) -> str:

@@ -76,11 +76,32 @@ def awaiting(addresses: Collection[Address], pids: Iterable[int], but: Collectio
     return [Connection(peer, age) for peer, age in found if peer[1] not in but]
 
 
-def accepted(address: Address, peer_port: int) -> bool:
-    """Whether the server of `address` has taken the connection from our own `peer_port`."""
-    return any(
-        each.inode and each.address.port == address.port and each.peer[1] == peer_port for each in _dump(1 << _ESTABLISHED)
-    )
+class Knock:
+    """One connection to a listener, opened to see whether it is accepted: some servers listen long before they serve."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._sock = socket.socket(address.family, socket.SOCK_STREAM)
+        self._sock.setblocking(False)
+        self._sock.connect_ex((address.reached_by, address.port))
+
+    def is_taken(self, pids: Iterable[int]) -> bool:
+        """Whether one of these processes has it. Where the kernel cannot be asked: whether it is connected."""
+        with suppress(OSError):
+            with suppress(BlockingIOError):
+                self._sock.recv(1, socket.MSG_PEEK)  # it speaks first, or has hung up: somebody is there
+                return True
+            try:
+                ends = (self.address.port, self._sock.getsockname()[1])
+                inodes = {row.inode for row in _dump(1 << _ESTABLISHED) if (row.address.port, row.peer[1]) == ends}
+            except OSError:
+                return bool(self._sock.getpeername())
+            return any(inodes.intersection(_sockets(pid)) for pid in pids)
+        return False
+
+    def close(self) -> None:
+        """An accepted connection on which nothing comes keeps a simple server from all others."""
+        self._sock.close()
 
 
 def _is_to(local: Address, addresses: Collection[Address]) -> bool:

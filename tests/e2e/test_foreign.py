@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -74,6 +71,7 @@ int main(int count, char **words) {
   struct sockaddr_in address = { AF_INET, htons(atoi(words[1])), { htonl(INADDR_LOOPBACK) } };
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 16)) { perror("listen"); return 1; }
+  if (strstr(mode, "late")) sleep(2);
   printf("up %d\n", getpid());
   fflush(stdout);
   while (!stop) {
@@ -170,6 +168,13 @@ def test_it_is_ready_soon_after_it_listens(node: Callable[..., Run]) -> None:
     assert up < run.events.index(run.all("WorkerReady")[0])
 
 
+def test_it_is_not_ready_before_it_accepts(devsup: Callable[..., Run], compiled: str, port: int) -> None:
+    run = devsup(compiled, str(port), "late")
+    wait_until(lambda: listens(port))
+    assert run.ready()["seconds"] >= 2
+    assert any(line.startswith("up") for line in run.lines())
+
+
 def test_a_save_of_a_watched_file_brings_new_code_and_nothing_is_told_again(
     node: Callable[..., Run], project: Path, port: int
 ) -> None:
@@ -194,11 +199,10 @@ def test_other_files_reload_nothing(node: Callable[..., Run], project: Path, por
 
 
 @pytest.mark.parametrize("flag", ["-I", "-S", "-E"])
-def test_python_that_starts_without_an_agent(flag: str, devsup: Callable[..., Run], project: Path, port: int) -> None:
+def test_python_that_keeps_the_agent_out(flag: str, devsup: Callable[..., Run], project: Path, port: int) -> None:
     save(project / "app.py", PLAIN.replace("PORT", str(port)))
     run = devsup("python", flag, "app.py", options=["--watch", "*.py"])
-    foreign = run.ready()["server"] == "foreign"
-    assert foreign == (flag != "-S" or foreign)
+    assert run.ready()["server"] == "foreign"
     assert fetch(port) == (200, "v1")
     save(project / "app.py", PLAIN.replace("PORT", str(port)).replace("v1", "v2"))
     run.ready(2)
@@ -402,6 +406,33 @@ def test_a_crash_is_told_and_it_is_started_again(devsup: Callable[..., Run], com
     run.ready(2)
     assert fetch(port) == (200, "v1")
     assert run.stop() == 0
+
+
+# Python whose server is another language's
+
+
+def test_granian_reloads_by_globs_with_its_request_answered(
+    devsup: Callable[..., Run], project: Path, port: int, pool: ThreadPoolExecutor
+) -> None:
+    pytest.importorskip("granian")
+    app = """
+import asyncio
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await asyncio.sleep(float(scope["path"].strip("/") or 0))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"v1"})
+"""
+    save(project / "main.py", app)
+    run = devsup("granian", "--interface", "asgi", "--port", str(port), "main:app", options=["--watch", "*.py"])
+    assert run.ready()["server"] == "foreign"
+    answer = begun(port, "/0.9", pool)
+    save(project / "main.py", app.replace("v1", "v2"))
+    assert answer.result() == (200, "v1")
+    run.ready(2)
+    assert fetch(port) == (200, "v2")
+    assert run.stop() == 0
+    assert len(run.all("ForeignServer")) == 1
 
 
 # Python whose server nobody knows
