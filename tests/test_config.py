@@ -159,6 +159,8 @@ def test_windows_line_ends(folder: Path) -> None:
         ("env = { PORT = 8000 }", 'env.PORT is 8000, where a string belongs. Write it in quotes: PORT = "8000".'),
         ("env = { drain_timeout = [] }", "is [], where a string belongs. Correct the line, or delete it."),
         ('streams = { "/a" = "endles" }', 'streams."/a" is "endles", where "work" or "endless" belongs. Did you mean'),
+        ("probe = 'udp'", 'probe is "udp", where "tcp", "http:/PATH" or "http:/PATH#FIELD" belongs.'),
+        ('probe = "http://elsewhere/"', "probe is"),
         (f'cwd = ["{"x" * 90}"]', f'is ["{"x" * 57}…, where'),
     ],
 )
