@@ -46,17 +46,17 @@ class Tree:
 
     async def end(self) -> list[int]:
         """After the main process has gone: TERM, then KILL, for whatever still runs. Returns who had to be ended."""
-        if not await anyio.to_thread.run_sync(self._runs):
+        if await self._gone(GRACE):  # helpers that end with their parent, such as multiprocessing's
             return []
-        left = self._known
+        left = dict(self._known)
         keeper.send(signal.SIGTERM, left, self._group)
-        if not await self._gone():
+        if not await self._gone(PATIENCE):
             await anyio.to_thread.run_sync(self.kill)
-            await self._gone()
+            await self._gone(PATIENCE)
         return sorted(left)
 
-    async def _gone(self) -> bool:
-        with anyio.move_on_after(PATIENCE):
+    async def _gone(self, seconds: float) -> bool:
+        with anyio.move_on_after(seconds):
             while await anyio.to_thread.run_sync(self._runs):  # noqa: ASYNC110
                 await anyio.sleep(0.02)  # as above
             return True
