@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _LOOK, _LATER_LOOK = 0.1, 1.0  # seconds between two looks, in the first _LONG and after
 _STEADY = 0.2  # seconds without a change in what it listens on; a server with an agent says `ready` well before
 _SLOW = 1.0  # as _STEADY, where there is an agent which may still say so, or where not all listen that did before
+_ACCEPT = 0.02  # seconds that a server at rest takes to accept
 _LONG = 10.0  # seconds after which a program that listens nowhere is taken for one that never will
 _POLL = 0.1  # seconds between two questions while a reload waits
 _PATIENCE = 2.0  # seconds that a reload waits for connections: only the server itself could tell what they are about
@@ -68,19 +69,15 @@ class Foreign:
             passed = time.monotonic() - began
             await anyio.sleep(_LOOK if passed < _LONG else _LATER_LOOK)
             found, steady = await look.take()
-            own = sorted(found - self._supervisor.listeners.kept.keys())
-            served = own or sorted(found)
+            own = sorted(found - self._supervisor.listeners.kept.keys())  # of the others an agent has told
             slow = handle.links or not self._watched <= set(own)
-            if steady < (_SLOW if slow else _STEADY):
+            if steady < (_SLOW if slow else _STEADY) or (not own and (handle.links or passed < _LONG)):
                 continue
-            if served:
-                not_yet = await self._not_yet(served[0])
-                if not_yet and passed > _LONG:
-                    self._tell_once(f"It listens on {served[0].url}, but {not_yet}: it is not ready.")
-                elif not not_yet:
-                    self._serves(current, served, kept=not own)
-            elif not handle.links and passed > _LONG:
-                self._serves(current, [], kept=False)
+            not_yet = await self._not_yet(own[0]) if own else ""
+            if not not_yet:
+                self._serves(current, own)
+            elif passed > _LONG:
+                self._tell_once(f"It listens on {own[0].url}, but {not_yet}: it is not ready.")
 
     async def _not_yet(self, address: Address) -> str:
         """Why it is not ready; empty when it is. An endpoint's first number is the one at rest: nobody has been answered yet."""
@@ -88,6 +85,7 @@ class Foreign:
             if self._knock is None or self._knock.address != address:
                 self._stop_knocking()
                 self._knock = tcp.Knock(address)
+                await anyio.sleep(_ACCEPT)
             taken = await anyio.to_thread.run_sync(self._is_taken, self._knock)
             return "" if taken else "does not accept connections"
         try:
@@ -108,28 +106,18 @@ class Foreign:
             self._knock.close()
             self._knock = None
 
-    def _serves(self, current: Current, addresses: Sequence[Address], *, kept: bool) -> None:
-        """It is ready; what it serves is kept where an agent handed it up, else only watched."""
+    def _serves(self, current: Current, addresses: Sequence[Address]) -> None:
+        """It is ready."""
         self._stop_knocking()
         self._served = addresses
-        if kept:
-            self._be_ready(current, "its own server", [])
-            return
         gone, self._watched = self._watched - set(addresses), frozenset(addresses)
-        self._be_ready(current, "foreign", [address.url for address in addresses])
+        self._supervisor.changes.foreign()
+        self._supervisor.ready(current, "foreign", "", [address.url for address in addresses], [])
         for address in sorted(gone):
             self._supervisor.bus.publish(events.ListenerClosed(url=address.url))
         if addresses and "foreign" not in self._told:
             self._told.add("foreign")
             self._supervisor.bus.publish(events.ForeignServer(command=self._command()))
-
-    def _be_ready(self, current: Current, server: str, urls: list[str]) -> None:
-        links = current.handle.links if current.handle is not None else []
-        if not links:
-            self._supervisor.changes.foreign()
-        for link in links:  # a Python program whose server nobody knows: what it has imported it can tell
-            self._supervisor.tasks.start_soon(link.send, "files")
-        self._supervisor.ready(current, server, links[0].python if links else "", urls, [])
 
     def _command(self) -> str:
         """The command line that reloads it on saves; empty where that is settled already."""
@@ -202,7 +190,7 @@ class Foreign:
 
     async def freed(self) -> None:
         """After a worker's end: its ports are free for the next one, or it is said who has them."""
-        if not self._served or not self._watched:
+        if not self._served:
             return
         with suppress(OSError):
             for address in self._watched & set(tcp.listening().values()):

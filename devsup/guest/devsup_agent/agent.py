@@ -134,9 +134,6 @@ class Agent:
             self.settings = message
         elif op == "status":
             self.send("active", id=message["id"], items=[item for server in self.servers for item in server.active()])
-        elif op == "files":
-            finder.on_import = self._grew
-            self._send_files()
         elif op == "compile":
             self.send("compiled", id=message["id"], errors=modules.compile_errors(message["paths"]))
         elif op in ("drain", "close_gate", "open_gate", "stop"):
