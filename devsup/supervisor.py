@@ -46,6 +46,7 @@ class Current:
     spawned: float  # monotonic
     handle: WorkerHandle | None = None
     ready: float | None = None  # monotonic
+    server: str = ""  # that it serves by, as far as is known
     listened: bool = False
     refused: events.Refused | None = None
     intended: tuple[str, int] | None = None
@@ -257,10 +258,11 @@ class Supervisor:
             handle.interrupt()
 
     def ready(self, current: Current, server: str, python: str, urls: list[str], routes: list[str]) -> None:
-        """The current worker serves."""
-        if current.ready is not None or current.handle is None:
+        """The current worker serves; an agent may say so of one that was taken for foreign."""
+        if current.handle is None or (current.ready is not None and not (current.server == "foreign" != server)):
             return
-        current.ready = now = time.monotonic()
+        now = time.monotonic()
+        current.ready, current.server = now, server
         self._answer(on=False)
         for address in self.listeners.close_unserved(current.generation) if server != "foreign" else []:
             self.bus.publish(events.ListenerClosed(url=address.url))

@@ -31,6 +31,7 @@ _HOOKS = {
     "daphne.server": "servers.daphne",
     "waitress.server": "servers.waitress",
     "aiohttp.web_protocol": "servers.aiohttp",
+    "aiohttp.web_response": "servers.aiohttp",
     "aiohttp.web_runner": "servers.aiohttp",
     "aiohttp.web_ws": "servers.aiohttp",
     "tornado.tcpserver": "servers.tornado",

@@ -20,6 +20,7 @@ import weakref
 _PATCHED = ("bind", "listen", "accept", "connect", "connect_ex", "setblocking", "settimeout", "shutdown")
 _real = {name: getattr(socket.socket, name) for name in _PATCHED}
 _kept: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # socket -> backlog: listeners that the supervisor holds too
+_own: weakref.WeakSet = weakref.WeakSet()  # bound to any free port: another one in each generation
 _bound: weakref.WeakSet = weakref.WeakSet()  # bound by this process, not yet listening
 _unserved = {int(port) for port in os.environ.get("DEVSUP_KEPT", "").split()}  # ports kept for us, perhaps not served yet
 _known: set = set()  # (host, port) of all that the supervisor holds
@@ -75,6 +76,7 @@ def _resolved(sock, address):
 
 def _bind(self, address):
     if not (_is_tcp(self) and isinstance(address, tuple) and address[1]):
+        _own.add(self)
         return _real["bind"](self, address)
     try:
         # Only a socket that may share its port could be bound beside the kept listener.
@@ -150,7 +152,7 @@ def _listen(self, *args):
     except TypeError:
         return _real["listen"](self, *args)
     _real["listen"](self, backlog)
-    if self in _bound or (_is_tcp(self) and self not in _kept):  # bound here, or in the process that started this one
+    if self in _bound or (_is_tcp(self) and self not in _kept and self not in _own):  # bound in the process that started this one
         _hand_up(self, backlog)
     elif self in _kept:
         _agent().serves_soon()

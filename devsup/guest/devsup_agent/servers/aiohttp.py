@@ -3,7 +3,7 @@
 import asyncio
 import functools
 
-from devsup_agent import guard, websocket, work, wsgi
+from devsup_agent import guard, handled, websocket
 from devsup_agent.agent import agent
 from devsup_agent.servers import common
 
@@ -11,9 +11,11 @@ _drains: dict = {}  # by loop
 
 
 def patch(module):
-    """Plant the hooks; `module` is aiohttp.web_protocol, web_runner or web_ws."""
+    """Plant the hooks; `module` is aiohttp.web_protocol, web_response, web_runner or web_ws."""
     name = module.__name__.rpartition(".")[2]
-    {"web_protocol": _patch_handler, "web_runner": _patch_runner, "web_ws": _patch_websocket}[name](module)
+    {"web_protocol": _patch_handler, "web_response": _patch_response, "web_runner": _patch_runner, "web_ws": _patch_websocket}[
+        name
+    ](module)
 
 
 def _drain():
@@ -56,16 +58,12 @@ def _patch_handler(module):
 
     @functools.wraps(handle)
     async def _handle_request(self, request, *args, **kwargs):
-        record = None
         with guard("a hook of aiohttp"):
-            record = request.devsup = _drain().begin(_record(request))
-        try:
+            request.devsup = _record(request)
+        if not hasattr(request, "devsup"):
             return await handle(self, request, *args, **kwargs)
-        finally:
-            with guard("a hook of aiohttp"):
-                if isinstance(record, work.Request):
-                    record.transport = self.transport
-                _drain().end(record)
+        answer = await handled.run(_drain(), request.devsup, handle(self, request, *args, **kwargs), request.transport)
+        return answer if answer is not None else (None, True)
 
     module.RequestHandler._handle_request = _handle_request
 
@@ -74,9 +72,27 @@ def _record(request):
     peer = request.transport.get_extra_info("peername") if request.transport is not None else None
     if request.headers.get("Upgrade", "").lower() == "websocket":
         return websocket.Told(_drain().changed, request.path, peer and peer[:2])
-    record = work.Request(request.method, request.path, wsgi.streams)
-    record.task, record.peer = asyncio.current_task(), peer and tuple(peer[:2])
-    return record
+    prepared: list = []  # the answer, once its head is sent
+    request.devsup_prepared = prepared.append
+    return handled.Request(
+        request.method,
+        request.path,
+        peer,
+        lambda: list(prepared[0].headers.items()) if prepared else None,
+        lambda: prepared[0].write_eof(),  # noqa: PLW0108 - there is none yet
+    )
+
+
+def _patch_response(module):
+    prepare = module.StreamResponse.prepare
+
+    @functools.wraps(prepare)
+    async def prepared(self, request):
+        writer = await prepare(self, request)
+        getattr(request, "devsup_prepared", id)(self)
+        return writer
+
+    module.StreamResponse.prepare = prepared
 
 
 def _patch_websocket(module):

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import multiprocessing
 
-from devsup_agent import guard, websocket, work, wsgi
+from devsup_agent import guard, handled, websocket
 from devsup_agent.agent import agent
 from devsup_agent.servers import common
 
@@ -19,33 +19,41 @@ def patch(module):
 
 
 def _patch_app(app_class):
-    server_event, handle_request, handshake = app_class._server_event, app_class.handle_request, app_class._websocket_handler
+    server_event = app_class._server_event
 
     @functools.wraps(server_event)
     async def _server_event(self, concern, action, *args, **kwargs):
+        if (concern, action) == ("init", "before"):
+            with guard("a hook of sanic"):
+                _wrap(type(self))
         await server_event(self, concern, action, *args, **kwargs)
-        with guard("a hook of sanic"):
-            if (concern, action) == ("init", "after"):
-                parent = multiprocessing.parent_process()
-                agent.manager = parent.pid if parent is not None else None
-                self.ctx.devsup = common.Drain(functools.partial(common.leave, asyncio.get_running_loop()))
-                agent.serve(
-                    self.ctx.devsup, "sanic", [f"{','.join(sorted(each.methods))} /{each.path}" for each in self.router.routes]
-                )
+        if (concern, action) == ("init", "after"):
+            with guard("a hook of sanic"):
+                _serve(self)
 
-    @functools.wraps(handle_request)
-    async def handled(self, request, *args, **kwargs):
+    app_class._server_event = _server_event
+    app_class._websocket_handler = _told(app_class._websocket_handler)
+
+
+def _serve(app):
+    parent = multiprocessing.parent_process()
+    agent.manager = parent.pid if parent is not None else None
+    app.ctx.devsup = common.Drain(functools.partial(common.leave, asyncio.get_running_loop()))
+    agent.serve(app.ctx.devsup, "sanic", [f"{','.join(sorted(each.methods))} /{each.path}" for each in app.router.routes])
+
+
+def _wrap(app_class):
+    """Now, and not at import: sanic writes this method anew from its source when it starts."""
+    handle_request = app_class.handle_request
+
+    async def handle(self, request, *args, **kwargs):
         drain = getattr(self.ctx, "devsup", None)
         if drain is None:
             return await handle_request(self, request, *args, **kwargs)
-        record = request.ctx.devsup = drain.begin(_record(request, drain))
-        try:
-            return await handle_request(self, request, *args, **kwargs)
-        finally:
-            drain.end(record)
+        request.ctx.devsup = record = _record(request, drain)
+        return await handled.run(drain, record, handle_request(self, request, *args, **kwargs))
 
-    app_class._server_event, app_class.handle_request = _server_event, handled
-    app_class._websocket_handler = _told(handshake)
+    app_class.handle_request = handle
 
 
 def _told(handshake):
@@ -68,6 +76,9 @@ def _record(request, drain):
     peer = request.transport.get_extra_info("peername") if request.transport is not None else None
     if request.headers.get("upgrade", "").lower() == "websocket":
         return websocket.Told(drain.changed, request.path, peer and peer[:2])
-    record = work.Request(request.method, request.path, wsgi.streams)
-    record.task, record.peer = asyncio.current_task(), peer and tuple(peer[:2])
-    return record
+
+    def head():
+        response = request.stream.response
+        return list(response.headers.items()) if response is not None else None
+
+    return handled.Request(request.method, request.path, peer, head, lambda: request.stream.response.eof())  # noqa: PLW0108 - there is none yet

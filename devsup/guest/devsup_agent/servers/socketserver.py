@@ -74,6 +74,7 @@ def _describe(server):
 
 def _patch_handler(handler_class):
     real_setup, real_parse, real_finish = handler_class.setup, handler_class.parse_request, handler_class.finish
+    real_send_header = handler_class.send_header
 
     def setup(self):
         real_setup(self)
@@ -97,6 +98,11 @@ def _patch_handler(handler_class):
                 connection.takes(self.command, self.path, self.headers)
         return parsed
 
+    def send_header(self, keyword, value):
+        if keyword.lower() == "content-type" and getattr(self, "devsup", None) is not None:
+            self.devsup.head = [(keyword, value)]
+        real_send_header(self, keyword, value)
+
     def finish(self):
         try:
             real_finish(self)
@@ -106,6 +112,7 @@ def _patch_handler(handler_class):
                     self.devsup.over()
 
     handler_class.setup, handler_class.parse_request, handler_class.finish = setup, parse_request, finish
+    handler_class.send_header = send_header
 
 
 class Connection(work.Request):

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 
-from devsup_agent import guard, websocket, work, wsgi
+from devsup_agent import guard, handled, websocket
 from devsup_agent.agent import agent
 from devsup_agent.servers import common
 
@@ -54,14 +54,11 @@ def _patch_handler(module):
 
     @functools.wraps(execute)
     async def _execute(self, *args, **kwargs):
-        record = None
         with guard("a hook of tornado"):
-            record = self.devsup = _drain().begin(_record(self))
-        try:
+            self.devsup = _record(self)
+        if not hasattr(self, "devsup"):
             return await execute(self, *args, **kwargs)
-        finally:
-            with guard("a hook of tornado"):
-                _drain().end(record)
+        return await handled.run(_drain(), self.devsup, execute(self, *args, **kwargs))
 
     module.RequestHandler._execute = _execute
 
@@ -69,12 +66,14 @@ def _patch_handler(module):
 def _record(handler):
     request = handler.request
     peer = getattr(getattr(request.connection, "context", None), "address", None)
-    peer = tuple(peer[:2]) if isinstance(peer, tuple) else None
+    peer = peer if isinstance(peer, tuple) else None
     if request.headers.get("Upgrade", "").lower() == "websocket":
-        return websocket.Told(_drain().changed, request.path, peer, lambda: handler.close(1012))
-    record = work.Request(request.method, request.path, wsgi.streams)
-    record.task, record.peer = asyncio.current_task(), peer
-    return record
+        return websocket.Told(_drain().changed, request.path, peer and peer[:2], lambda: handler.close(1012))
+
+    def head():
+        return list(handler._headers.get_all()) if handler._headers_written else None
+
+    return handled.Request(request.method, request.path, peer, head, handler.finish)
 
 
 def _patch_websocket(module):
