@@ -193,7 +193,8 @@ class Foreign:
         if not self._served:
             return
         with suppress(OSError):
-            for address in self._watched & set(tcp.listening().values()):
+            kept = self._supervisor.listeners.kept.keys()  # an agent may have spoken late
+            for address in self._watched.intersection(tcp.listening().values()) - kept:
                 holder = await anyio.to_thread.run_sync(ports.holder, address.port, address.host)
                 if holder is not None:
                     remedy = f'Stop it with "kill {holder.pid}".' if holder.pid else ""
