@@ -186,6 +186,13 @@ class WorkLost(Event, frozen=True):
     detail: str
 
 
+class StreamLearned(Event, frozen=True):
+    """From what its event streams did: a route's are 'endless', or 'work' that a reload waits for."""
+
+    route: str
+    decision: str
+
+
 class Status(Event, frozen=True):
     """What the service is doing, because somebody asked."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -14,6 +15,7 @@ from devsup.system.link import adopt
 from devsup.system.listener import Address
 
 if TYPE_CHECKING:
+    from devsup.learned import Learned
     from devsup.supervisor import Current, Supervisor
     from devsup.system.link import Link, LinkServer, Message
 
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 class Reception:
     """Takes the messages of all links of one service; what an old generation says is dropped."""
 
-    def __init__(self, supervisor: Supervisor, links: LinkServer) -> None:
-        self._supervisor = supervisor
+    def __init__(self, supervisor: Supervisor, links: LinkServer, learned: Learned) -> None:
+        self._supervisor, self._learned = supervisor, learned
         links.on_hello, links.on_end, links.on_message = self.hello, self.end, self.message
 
     def hello(self, link: Link) -> None:
@@ -30,7 +32,7 @@ class Reception:
         current = self._supervisor.current
         if current.generation == link.generation and current.handle is not None:
             current.handle.links.append(link)
-            self._soon(link, "settings", **self._supervisor.plan.settings)
+            self._tell_settings(link)
 
     def end(self, link: Link) -> None:
         """A process is gone, or has closed its link."""
@@ -48,6 +50,9 @@ class Reception:
                 fds = handler(link, message, fds) or []
         for fd in fds:
             os.close(fd)
+
+    def _tell_settings(self, link: Link) -> None:
+        self._soon(link, "settings", **self._supervisor.plan.settings, learned=self._learned.decisions())
 
     def _soon(self, link: Link, op: str, fds: tuple[int, ...] = (), **fields: Any) -> None:
         async def send() -> None:
@@ -132,6 +137,15 @@ class Reception:
     def _on_lost(self, link: Link, message: Message, _fds: list[int]) -> None:
         lost = events.WorkLost(generation=link.generation, name=message["name"], age=message["age"], detail=message["detail"])
         self._supervisor.bus.publish(lost)
+
+    def _on_stream(self, link: Link, message: Message, _fds: list[int]) -> None:
+        current, route = self._supervisor.current, message["route"]
+        served = time.monotonic() - current.ready if current.ready is not None else 0.0
+        if self._learned.stream(route, message["what"], message["age"], link.generation, served):
+            decision = self._learned.decisions()[route]
+            self._supervisor.bus.publish(events.StreamLearned(route=route, decision=decision))
+            for each in current.handle.links if current.handle is not None else ():
+                self._tell_settings(each)
 
     def _on_reloader(self, _link: Link, message: Message, _fds: list[int]) -> None:
         self._supervisor.changes.follow(message["dirs"], message["includes"], message["excludes"])

@@ -11,6 +11,7 @@ import anyio
 
 from devsup import events
 from devsup.decide import vocabulary as words
+from devsup.learned import Learned
 from devsup.reception import Reception
 from devsup.show.console import Console, Level
 from devsup.show.eventlog import event_log
@@ -42,7 +43,7 @@ async def _run(launched: Launched, spawned_at: float) -> int:
         tasks = await stack.enter_async_context(anyio.create_task_group())
         links = LinkServer(launched.meeting.run)
         supervisor = Supervisor(plan, bus, terminal, launched.meeting, listeners, tasks, launched.keeper.watch)
-        Reception(supervisor, links)
+        Reception(supervisor, links, Learned(options.cwd, options.name))
         tasks.start_soon(links.serve, launched.meeting.sock)
         bus.publish(
             events.ServiceStarted(

@@ -164,6 +164,15 @@ class Console:
                 return _foreign(command)
             case events.ListenerClosed(url=url):
                 return [f"[dim]{_plain(url)} is no longer served: closed[/dim]"]
+            case events.StreamLearned(route=route, decision="endless"):
+                undo = f'put streams = {{ "{_plain(route)}" = "work" }} into devsup.toml'
+                return [f"[dim]{_plain(route)} streams without end: reloads no longer wait for it (if they must, {undo})[/dim]"]
+            case events.StreamLearned(route=route):
+                return (
+                    [f"[dim]{_plain(route)} streams answers that end: reloads wait for it[/dim]"]
+                    if self._level == "verbose"
+                    else []
+                )
             case events.Status(phase=phase, pid=pid, active=active):
                 names = ", ".join(f"{_plain(each.name)} {each.age:.1f} s" for each in active) or "nothing"
                 return [f"{phase}, pid {pid}; active: {names}"]

@@ -29,7 +29,7 @@ class Agent:
         self.servers = []
         self.manages = False  # others serve, this process starts them
         self.manager = None  # pid of the process that would start another in this one's place
-        self.settings: dict = {"streams": {}, "stream_grace": 2.0}
+        self.settings: dict = {"streams": {}, "learned": {}, "stream_grace": 2.0}
 
     # -- the link -------------------------------------------------------------------------------------------------
 

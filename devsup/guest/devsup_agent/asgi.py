@@ -4,7 +4,7 @@ import asyncio
 import typing
 from time import monotonic
 
-from devsup_agent import loops, work
+from devsup_agent import in_flight, loops, work
 from devsup_agent.websocket import WebSocket
 
 _END = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -27,7 +27,6 @@ class Tracker:
         self.requests = set()
         self.websockets = set()
         self.changed = None
-        self._last_words = set()
 
     def records(self):
         """All that may be active."""
@@ -35,7 +34,9 @@ class Tracker:
         for task in list(self.state.tasks):
             cycle = _cycle_of(task)
             if cycle is not None:
-                found.add(work.record_of(cycle, task))
+                record = work.record_of(cycle, task)
+                in_flight.look(self, record)
+                found.add(record)
         for protocol in list(self.state.connections):
             cycle = getattr(protocol, "cycle", None)
             if cycle is not None and cycle.response_complete and work.unwritten(protocol.transport):
@@ -44,9 +45,10 @@ class Tracker:
                 found.add(record)
         return found
 
-    def streams(self):
-        """The per-route settings."""
-        return self.agent.settings.get("streams", {})
+    def look(self):
+        """Something has changed, if anybody cares."""
+        if self.changed is not None:
+            self.changed()
 
     def wrap(self, app):
         """The app that the server is to call instead of `app`."""
@@ -74,31 +76,40 @@ class Tracker:
     async def _http(self, request, app, scope, receive, send):
         request.task = loops.current_task()
         request.send = send
+        gone = []
+
+        async def heard():
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                gone.append(True)
+            return message
 
         # Not a coroutine of its own: that would cost every request a frame for each message.
         def tracked(message):
+            if request.leaving and request.is_whole():
+                self.end_stream(request)
             if request.cut:
                 return _swallow()
             if message["type"] == "http.response.body":
-                request.last = bytes(message.get("body", b"")[-4:])
-                if self.changed is not None and request.at_event_end():
-                    self.changed()
+                request.wrote(message.get("body", b""))
+                if not message.get("more_body", False) and not gone:
+                    request.ended()
+                if request.is_stream() and request.is_whole():
+                    self.look()
             elif request.head is None:
-                request.head = message.get("headers", ())
+                request.answers(message.get("headers", ()), scope.get("path_params"))
             return send(message)
 
         self.requests.add(request)
-        if self.changed is not None:
-            self.changed()
+        self.look()
         try:
-            await app(scope, receive, tracked)
+            await app(scope, heard, tracked)
         except asyncio.CancelledError:
             if not request.cut:
                 raise
         finally:
             self.requests.discard(request)
-            if self.changed is not None:
-                self.changed()
+            self.look()
 
     async def _websocket(self, app, scope, receive, send):
         websocket = WebSocket(self, scope["path"], receive, send, scope.get("client"))
@@ -113,19 +124,18 @@ class Tracker:
             websocket.finished()
 
     def end_stream(self, request):
-        """End an event stream as if its app had: the client sees a whole answer, and reconnects."""
+        """End a stream as if its app had: the client sees a whole answer, and reconnects."""
         request.cut = True
-        words = asyncio.ensure_future(self._say_end(request))
-        self._last_words.add(words)
-        words.add_done_callback(self._last_words.discard)
+        loops.running().start(self._say_end, request)
 
     async def _say_end(self, request):
         try:
-            await request.send(_END)
-        except Exception:
-            return
+            await (request.send or in_flight.sender(request.cycle))(_END)
         finally:
-            asyncio.get_running_loop().call_later(_LEAVE, request.task.cancel)
+            if request.send is None:
+                request.cycle.disconnected = True  # what the app still sends goes nowhere
+            if request.task is not None:
+                asyncio.get_running_loop().call_later(_LEAVE, request.task.cancel)
 
 
 class Request(work.Request):
@@ -134,7 +144,7 @@ class Request(work.Request):
     __slots__ = ("_loop", "_tracker")
 
     def __init__(self, tracker, scope):
-        super().__init__(scope["method"], scope["path"], tracker.streams)
+        super().__init__(scope["method"], scope["path"])
         self._tracker, self._loop = tracker, loops.running()
         client = scope.get("client")
         self.peer = tuple(client) if client else None

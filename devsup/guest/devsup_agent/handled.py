@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 
-from devsup_agent import loops, work, wsgi
+from devsup_agent import loops, streams, work
 
 
 class Request(work.Request):
@@ -12,15 +12,16 @@ class Request(work.Request):
     __slots__ = ("_finish", "_head_of", "_loop")
 
     def __init__(self, method, path, peer, head_of, finish):
-        super().__init__(method, path, wsgi.streams)
+        super().__init__(method, path)
         self.task, self.peer = asyncio.current_task(), peer and tuple(peer[:2])
         self._loop, self._head_of, self._finish = loops.running(), head_of, finish
 
-    def is_event_stream(self):
+    def is_stream(self):
         """As the base's."""
         if self.head is None:
-            self.head = self._head_of()
-        return super().is_event_stream()
+            head = self._head_of()
+            self.found(head, streams.kind_of(head), None)
+        return super().is_stream()
 
     def end(self):
         """Let its handler go, from any thread; `run` then ends the answer."""

@@ -1,22 +1,16 @@
 """What counts as active in this process: one record per request, WebSocket or stream (DESIGN 5)."""
 
-import fnmatch
-import re
+import math
 import time
+import typing
 
-FRESH_STREAM = 60.0  # seconds: an event stream of an unknown route is work until it is this old
+from devsup_agent import streams
+from devsup_agent.agent import agent
+
 FRESH = 0.25  # seconds: on a connection this young the first request, or message, may be under way
 PAUSE = 0.01  # seconds after an answer in which a client that never rests asks again
 WRITING = 0.02  # seconds between looks at an answer that a slow client still reads; only while a reload waits
 LIMIT = 60.0  # seconds from the message: longer pushes over a WebSocket are a stream, not an answer
-
-
-def stream_decision(path, streams):
-    """What the settings say of the route: 'work', 'endless', or '' where they say nothing."""
-    for route, decision in streams.items():
-        if fnmatch.fnmatchcase(path, re.sub(r"\{[^}]*\}", "*", route)):
-            return decision
-    return ""
 
 
 def unwritten(transport):
@@ -31,11 +25,13 @@ class Request:
     """One HTTP request, from its first byte until its answer is written and the app has returned."""
 
     __slots__ = (
-        "_streams",
-        "cut",
+        "_cut",
+        "_kind",
+        "_params",
         "cycle",
         "head",
         "last",
+        "leaving",
         "method",
         "path",
         "peer",
@@ -46,18 +42,21 @@ class Request:
         "transport",
     )
 
-    def __init__(self, method, path, streams):
+    def __init__(self, method, path):
         self.method = method
         self.path = path
         self.started = time.monotonic()
-        self.head = None  # the http.response.start message, once sent
-        self.last = b""  # the last piece of the body
-        self.cut = False
+        self.head = None  # the headers of the answer, once sent
+        self.last = b""  # the last bytes of the body
+        self.leaving = False  # a reload ends it as soon as nothing is torn
         self.told = False
         self.transport = None  # set when the app has returned and its answer is not yet written
-        self.task = self.send = self.cycle = None
+        self.task: typing.Any = None
+        self.send: typing.Any = None
+        self.cycle: typing.Any = None
         self.peer = None  # (host, port) of the client, where that is how its connection is known
-        self._streams = streams
+        self._cut, self._params = False, None
+        self._kind: typing.Any = None
 
     @property
     def name(self):
@@ -70,40 +69,93 @@ class Request:
 
     upgraded = False  # became something of which nothing is known
 
+    # -- a streamed answer ------------------------------------------------------------------------------------------
+
+    def answers(self, head, params=None):
+        """The answer begins with these headers; `params` are the parts of the path that the route leaves open."""
+        self.found(head, streams.kind_of(head), params)
+        self._teach("began")
+
+    def found(self, head, kind, params):
+        """The answer has these headers, and so is a stream of this kind, or none; only those asked for by GET may be cut."""
+        self.head, self._params = head, params
+        self._kind = kind if self.method == "GET" else None
+
+    def wrote(self, piece):
+        """A piece of the body was sent."""
+        self.last = (self.last + bytes(piece[-4:]))[-4:]
+
+    def ended(self):
+        """The app has ended the answer by itself: not because its client has left."""
+        if not self._cut:
+            self._teach("ended")
+
+    @property
+    def cut(self):
+        """Whether a reload has ended it."""
+        return self._cut
+
+    @cut.setter
+    def cut(self, value):
+        if value and not self._cut:
+            self._teach("cut")
+        self._cut = value
+
+    def _teach(self, what):
+        """Tell what a stream does whose route the user has not decided."""
+        if self._kind is streams.EVENTS and not self._setting():
+            agent.send("stream", route=self.route, what=what, age=time.monotonic() - self.started)
+
+    @property
+    def route(self):
+        """Its path, with the names of what varies in it where the framework tells them."""
+        return streams.template(self.path, self._params)
+
+    @property
+    def undecided(self):
+        """The route of a stream for which a setting would help, or ''."""
+        return self.route if self.is_stream() and not self._setting() else ""
+
+    def is_open_stream(self):
+        """Whether it is a stream that the app still sends."""
+        return self.is_stream() and self.transport is None and not self._cut
+
+    def is_stream(self):
+        """Whether the answer is one that may be cut between two events, parts or lines."""
+        return self._kind is not None
+
+    def _setting(self):
+        return streams.setting(self.path, agent.settings["streams"])
+
+    def _fresh(self):
+        """Seconds for which a stream is work."""
+        decision: typing.Any = self._setting() or agent.settings["learned"].get(self.route)
+        return {"work": math.inf, "endless": 0.0}.get(decision, self._kind.fresh)
+
+    def is_endless(self, now):
+        """A stream that nobody waits for the end of."""
+        return self.is_stream() and now - self.started >= self._fresh()
+
     def may_end(self, now, grace_over):
-        """Whether a closed gate may end it: a stream, between two events or once its grace is over."""
-        return self.is_endless(now) and (grace_over or self.at_event_end())
+        """Whether a closed gate may end it: a stream, where nothing is torn or once its grace is over."""
+        return self.is_endless(now) and (grace_over or self.is_whole())
 
     def end(self):
         """End it as if its app had."""
         self.cut = True
 
-    def is_event_stream(self):
-        """An answer as EventSource asks for it, which reconnects by itself."""
-        if self.head is None or self.method != "GET":
-            return False
-        for key, value in self.head:
-            if key.lower() in (b"content-type", "content-type"):
-                return (value if isinstance(value, bytes) else value.encode("latin-1")).startswith(b"text/event-stream")
-        return False
+    def is_whole(self):
+        """Nothing is torn when the stream ends here."""
+        return self._kind.is_whole(self.last)
 
-    def is_endless(self, now):
-        """A stream that nobody waits for the end of."""
-        if not self.is_event_stream():
-            return False
-        return stream_decision(self.path, self._streams()) == "endless" or (
-            stream_decision(self.path, self._streams()) == "" and now - self.started >= FRESH_STREAM
-        )
-
-    def at_event_end(self):
-        """Between two events: nothing is torn when the stream ends here."""
-        return not self.last or self.last.endswith((b"\n\n", b"\r\n\r\n", b"\r\r"))
+    # -- what a reload asks -----------------------------------------------------------------------------------------
 
     def next_change(self, now):
         """Seconds until time alone changes what `busy` says, or None."""
         if self.transport is not None:
             return WRITING
-        return FRESH_STREAM - (now - self.started) if self.is_event_stream() and now - self.started < FRESH_STREAM else None
+        left = self._fresh() - (now - self.started) if self.is_stream() else math.inf
+        return left if 0 < left < math.inf else None
 
     def busy(self, now):
         """Whether a reload must wait for this."""
@@ -116,7 +168,7 @@ def record_of(cycle, task):
     """The record of a request that uvicorn works on, made when somebody first asks, and kept with the request."""
     record = getattr(cycle, "devsup_record", None)
     if record is None:
-        record = cycle.devsup_record = Request(cycle.scope["method"], cycle.scope["path"], dict)
+        record = cycle.devsup_record = Request(cycle.scope["method"], cycle.scope["path"])
         record.started, record.cycle, record.task = cycle.devsup_since, cycle, task
     return record
 
@@ -124,10 +176,4 @@ def record_of(cycle, task):
 def items(records, now):
     """The records that are busy, as the supervisor reports them: [{name, age, stream}], oldest first."""
     busy = sorted((record for record in records if record.busy(now)), key=lambda record: record.started)
-    return [
-        {"name": record.name, "age": now - record.started, "stream": record.path if _unsettled(record) else ""} for record in busy
-    ]
-
-
-def _unsettled(record):
-    return isinstance(record, Request) and record.is_event_stream()
+    return [{"name": record.name, "age": now - record.started, "stream": getattr(record, "undecided", "")} for record in busy]

@@ -3,7 +3,6 @@
 import threading
 
 from devsup_agent import work
-from devsup_agent.agent import agent
 
 here = threading.local()  # .request: the record that this thread works on, where the server keeps it
 
@@ -14,18 +13,13 @@ class Request(work.Request):
     __slots__ = ()
 
     def __init__(self, environ):
-        super().__init__(environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", ""), streams)
+        super().__init__(environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", ""))
         port = environ.get("REMOTE_PORT", "")
         self.peer = (environ.get("REMOTE_ADDR"), int(port)) if str(port).isdigit() else None
 
     def may_end(self, now, grace_over):
         """Whether a closed gate may end it: it ends by itself, at the next event's end."""
         return self.is_endless(now)
-
-
-def streams():
-    """The per-route settings."""
-    return agent.settings.get("streams", {})
 
 
 def wrap(app, drain):
@@ -42,7 +36,8 @@ def wrap(app, drain):
                 drain.end(request)
 
         def begin(status, headers, exc_info=None):
-            request.head = [(key, value) for key, value in headers]
+            params = getattr(environ.get("werkzeug.request"), "view_args", None)
+            request.answers([(key, value) for key, value in headers], params)
             return start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
 
         try:
@@ -63,7 +58,7 @@ def _channel(environ):
 
 
 def _watched(pieces, request, over):
-    if request.is_event_stream():
+    if request.is_stream():
         return _Stream(pieces, request, over)
     if over is None:
         return pieces
@@ -106,17 +101,22 @@ class _Pieces:
 
 
 class _Stream(_Pieces):
-    """An event stream that stops at the end of an event once it is cut."""
+    """A stream that stops between two events once it is cut."""
 
     def __init__(self, pieces, request, over):
         super().__init__(pieces, over)
         self._request = request
 
     def __next__(self):
-        if self._request.cut and self._request.at_event_end():
+        if self._request.cut and self._request.is_whole():
             raise StopIteration
-        self._request.last = next(self._iterator)
-        return self._request.last
+        try:
+            piece = next(self._iterator)
+        except StopIteration:
+            self._request.ended()
+            raise
+        self._request.wrote(piece)
+        return piece
 
 
 def routes(app):

@@ -99,8 +99,8 @@ def _patch_handler(handler_class):
         return parsed
 
     def send_header(self, keyword, value):
-        if keyword.lower() == "content-type" and getattr(self, "devsup", None) is not None:
-            self.devsup.head = [(keyword, value)]
+        if keyword.lower() == "content-type" and getattr(getattr(self, "devsup", self), "head", self) is None:
+            self.devsup.answers([(keyword, value)])
         real_send_header(self, keyword, value)
 
     def finish(self):
@@ -121,7 +121,7 @@ class Connection(work.Request):
     __slots__ = ("drain", "got_bytes", "in_head", "rested", "sock", "upgraded")
 
     def __init__(self, sock, drain):
-        super().__init__("", "a half-sent request", lambda: agent.settings.get("streams", {}))
+        super().__init__("", "a half-sent request")
         self.sock, self.drain = sock, drain
         self.rested = time.monotonic() + work.FRESH  # since when it may be closed
         self.got_bytes = self.in_head = self.upgraded = False
@@ -135,7 +135,8 @@ class Connection(work.Request):
     def first_byte(self):
         """A request begins."""
         if not self.got_bytes:
-            self.got_bytes, self.started, self.head, self.last = True, time.monotonic(), None, b""
+            self.got_bytes, self.started, self.last = True, time.monotonic(), b""
+            self.found(None, None, None)
             self.method, self.path = "", "a half-sent request"
 
     def takes(self, method, target, headers):

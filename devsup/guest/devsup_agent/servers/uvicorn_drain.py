@@ -120,8 +120,9 @@ class Drain:
         for websocket in list(self.tracker.websockets):
             if not websocket.cut and websocket.may_end(now, self._grace_over):
                 self._close_websocket(websocket)
-        for request in list(self.tracker.requests):
-            if not request.cut and request.is_endless(now) and (request.at_event_end() or self._grace_over):
+        for request in self.tracker.records() - self.tracker.websockets:
+            request.leaving = request.is_open_stream() and request.is_endless(now)
+            if request.leaving and (self._grace_over or request.is_whole()):
                 self.tracker.end_stream(request)
         self._sweep()
         records = {each for each in self.tracker.records() if not each.cut}
@@ -222,12 +223,15 @@ class Drain:
         for record in self.tracker.records():
             if hasattr(record, "noticed"):
                 self._close_websocket(record)
+            if isinstance(record, work.Request) and record.is_open_stream():
+                self.tracker.end_stream(record)
+                continue
             record.cut = True
             if record.task is not None:
                 record.task.cancel()
         for each in list(self._connections()):
             if getattr(each, "transport", None) is not None:
-                each.transport.abort() if _has_work(each) else _shut(each)
+                each.transport.abort() if _has_work(each) and not _ends(each) else _shut(each)
         self._exit()
 
     def _exit(self):
@@ -250,6 +254,12 @@ def _shut(protocol):
     """Ask one connection to close as uvicorn's own shutdown would: idle at once (1012 for a WebSocket), busy after its answer."""
     with contextlib.suppress(Exception):
         protocol.shutdown()
+
+
+def _ends(protocol):
+    """Its answer is a stream that is told its end, by a client that has read all before."""
+    record = getattr(getattr(protocol, "cycle", None), "devsup_record", None)
+    return record is not None and record.is_stream() and record.cut and not work.unwritten(protocol.transport)
 
 
 def _answer_last(cycle):
