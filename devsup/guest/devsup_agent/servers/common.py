@@ -141,6 +141,9 @@ class Drain:
             with self._lock:
                 for record in sorted(self._busy(time.monotonic()), key=lambda each: each.started):
                     agent.lost(record)
+                    if isinstance(record, work.Request) and record.is_open_stream():
+                        record.cut = True
+                        record.end()
             self._leave()
         else:
             self.close_gate(self._leave)
