@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BACK = 30.0  # seconds after the new worker is ready, in which an EventSource has reconnected
-_MOST = 500  # routes; where nobody tells what varies in a path, each is one of its own
+_MOST = 200  # routes; where nobody tells what varies in a path, each is one of its own
 
 
 class Facts(msgspec.Struct):
@@ -51,10 +51,8 @@ class Learned:
             if cut_in == generation - 1 and served < _BACK:
                 seen = streams.came_back(seen, cut_age)
         if seen != before:
-            self.facts.streams.pop(route, None)  # the oldest go first
+            self.facts.streams.pop(route, None)  # the newest stand last
             self.facts.streams[route] = seen
-            if len(self.facts.streams) > _MOST:
-                del self.facts.streams[next(iter(self.facts.streams))]
             self.keep()
         return seen.decision != before.decision
 
@@ -63,9 +61,10 @@ class Learned:
         beside = self._path.with_name(f"learned.json.{os.getpid()}")
         with suppress(OSError):
             others = self._read()
-            mine = others.get(self._service, Facts())
-            mine.streams.update(self.facts.streams)
-            data = msgspec.json.encode({**others, self._service: mine})
+            mine, theirs = self.facts.streams, others.get(self._service, Facts()).streams
+            merged = [each for each in theirs.items() if each[0] not in mine] + list(mine.items())
+            self.facts.streams = dict(merged[-_MOST:])
+            data = msgspec.json.encode({**others, self._service: self.facts})
             beside.write_bytes(msgspec.json.format(data, indent=1) + b"\n")
             beside.replace(self._path)
 
