@@ -59,7 +59,7 @@ class Learned:
     def keep(self) -> None:
         """Write the facts, beside what other runs of devsup in this folder have written meanwhile."""
         beside = self._path.with_name(f"learned.json.{os.getpid()}")
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # a disk that is full, a path that is no text
             others = self._read()
             mine, theirs = self.facts.streams, others.get(self._service, Facts()).streams
             merged = [each for each in theirs.items() if each[0] not in mine] + list(mine.items())
