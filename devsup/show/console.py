@@ -164,15 +164,8 @@ class Console:
                 return _foreign(command)
             case events.ListenerClosed(url=url):
                 return [f"[dim]{_plain(url)} is no longer served: closed[/dim]"]
-            case events.StreamLearned(route=route, decision="endless"):
-                undo = f'put streams = {{ "{_plain(route)}" = "work" }} into devsup.toml'
-                return [f"[dim]{_plain(route)} streams without end: reloads no longer wait for it (if they must, {undo})[/dim]"]
-            case events.StreamLearned(route=route):
-                return (
-                    [f"[dim]{_plain(route)} streams answers that end: reloads wait for it[/dim]"]
-                    if self._level == "verbose"
-                    else []
-                )
+            case events.StreamLearned():
+                return [_learned(event)] if event.decision == "endless" or self._level == "verbose" else []
             case events.Status(phase=phase, pid=pid, active=active):
                 names = ", ".join(f"{_plain(each.name)} {each.age:.1f} s" for each in active) or "nothing"
                 return [f"{phase}, pid {pid}; active: {names}"]
@@ -210,6 +203,14 @@ _LOUD = (
 def _foreign(command: str) -> list[str]:
     lines = ["[dim]devsup is not inside this server: it watches the port, and clients are refused during a restart[/dim]"]
     return [*lines, f"[dim]  to reload it on saves: [/dim]{_plain(command)}"] if command else lines
+
+
+def _learned(event: events.StreamLearned) -> str:
+    route = _plain(event.route)
+    if event.decision == "work":
+        return f"[dim]{route} streams answers that end: reloads wait for it[/dim]"
+    undo = f'put streams = {{ "{route}" = "work" }} into devsup.toml'
+    return f"[dim]{route} streams without end: reloads no longer wait for it (if they must, {undo})[/dim]"
 
 
 def _linked(url: str) -> str:

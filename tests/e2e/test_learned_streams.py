@@ -68,13 +68,16 @@ async def chat(until: str):
 async def camera(piece: str = "whole"):
     async def frames():
         number = 0
-        while True:
-            head = b"--frame\\r\\nContent-Type: image/jpeg\\r\\n\\r\\n"
-            picture = b"\\xff\\xd8%d\\xff\\xd9\\r\\n" % number
-            for part in (head + picture,) if piece == "whole" else (head, picture[:2], picture[2:]):
-                yield part
-                await asyncio.sleep(0.005)
-            number += 1
+        try:
+            while True:
+                head = b"--frame\\r\\nContent-Type: image/jpeg\\r\\n\\r\\n"
+                picture = b"\\xff\\xd8%d\\xff\\xd9\\r\\n" % number
+                for part in (head + picture,) if piece == "whole" else (head, picture[:2], picture[2:]):
+                    yield part
+                    await asyncio.sleep(0.005)
+                number += 1
+        finally:
+            print("closed camera", flush=True)
     return StreamingResponse(frames(), media_type="multipart/x-mixed-replace; boundary=frame")
 
 @app.get("/rows")
@@ -140,13 +143,16 @@ def camera():
     piece = request.args.get("piece", "whole")
     def frames():
         number = 0
-        while True:
-            head = b"--frame\\r\\nContent-Type: image/jpeg\\r\\n\\r\\n"
-            picture = b"\\xff\\xd8%d\\xff\\xd9\\r\\n" % number
-            for part in (head + picture,) if piece == "whole" else (head, picture[:2], picture[2:]):
-                yield part
-                time.sleep(0.005)
-            number += 1
+        try:
+            while True:
+                head = b"--frame\\r\\nContent-Type: image/jpeg\\r\\n\\r\\n"
+                picture = b"\\xff\\xd8%d\\xff\\xd9\\r\\n" % number
+                for part in (head + picture,) if piece == "whole" else (head, picture[:2], picture[2:]):
+                    yield part
+                    time.sleep(0.005)
+                number += 1
+        finally:
+            print("closed camera", flush=True)
     return Response(frames(), mimetype="multipart/x-mixed-replace; boundary=frame")
 
 @app.get("/rows")
@@ -159,6 +165,24 @@ def rows():
             yield "1}\\n"
             time.sleep(0.01)
     return Response(lines(), mimetype=request.args.get("kind", "application/x-ndjson"))
+"""
+
+# Nothing of it tells what a request in flight streams.
+PLAIN = """
+import asyncio
+
+VERSION = "@VERSION@"
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    kind = b"text/plain" if scope["path"] == "/" else b"multipart/x-mixed-replace; boundary=frame"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
+    while scope["path"] != "/":
+        part = b"--frame\\r\\nContent-Type: image/jpeg\\r\\n\\r\\n\\xff\\xd8\\xff\\xd9\\r\\n"
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+        await asyncio.sleep(0.01)
+    await send({"type": "http.response.body", "body": VERSION.encode()})
 """
 
 SERVERS = ["uvicorn", "flask"]
@@ -468,6 +492,7 @@ def test_a_camera_holds_no_save_and_is_cut_between_two_pictures(app: App, server
     assert parts[1:] == [b"\xff\xd8%d\xff\xd9\r\n" % number for number in range(len(parts) - 1)]
     run.ready(2)
     assert fetch(app.port) == (200, label(2))
+    run.wait_for_line("closed camera")
     assert not run.all("ReloadWaiting", held=False)
     assert not run.all("WorkLost")
     assert cascade(run) == []
@@ -501,6 +526,19 @@ def test_lines_that_are_set_to_be_endless_are_cut_at_a_line_s_end(app: App, serv
     run.ready(2)
     assert not run.all("ReloadWaiting", held=False)
     assert cascade(run) == []
+
+
+@pytest.mark.parametrize("streams", ["", '"/camera" = "endless"'])
+def test_a_stream_whose_kind_cannot_be_found_out_names_the_setting_that_helps(app: App, streams: str) -> None:
+    app.source = PLAIN
+    run = app.run(*SHORT, streams=streams)
+    with app.source_of("/camera", accept="image/*") as sock:
+        read_until(sock, b"\xff\xd9\r\n")
+        app.save(2)
+        run.ready(2)
+    assert fetch(app.port) == (200, label(2))
+    waited = {(each["name"], each["stream"]) for event in run.all("ReloadWaiting", held=False) for each in event["active"]}
+    assert waited == (set() if streams else {("GET /camera", "/camera")})
 
 
 def test_a_camera_can_be_set_to_be_work(app: App) -> None:

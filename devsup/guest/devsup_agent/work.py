@@ -129,6 +129,8 @@ class Request:
 
     def _fresh(self):
         """Seconds for which a stream is work."""
+        if self._kind is streams.UNKNOWN:  # a setting would have had it wrapped, and known
+            return math.inf
         decision: typing.Any = self._setting() or agent.settings["learned"].get(self.route)
         return {"work": math.inf, "endless": 0.0}.get(decision, self._kind.fresh)
 

@@ -99,8 +99,9 @@ def _patch_handler(handler_class):
         return parsed
 
     def send_header(self, keyword, value):
-        if keyword.lower() == "content-type" and getattr(getattr(self, "devsup", self), "head", self) is None:
-            self.devsup.answers([(keyword, value)])
+        record = getattr(self, "devsup", None)
+        if keyword.lower() == "content-type" and record is not None and record.head is None:
+            record.answers([(keyword, value)])
         real_send_header(self, keyword, value)
 
     def finish(self):
