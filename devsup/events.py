@@ -131,10 +131,17 @@ class ListenerClosed(Event, frozen=True):
 
 
 class ChangeIgnored(Event, frozen=True):
-    """A saved file that reloads nothing, said once per file."""
+    """A saved file that reloads nothing, said once per file; `more` are meant that were saved together with it."""
 
     path: str
     reason: str
+    more: int = 0
+
+
+class ReloadSuspended(Event, frozen=True):
+    """Files that change whenever the worker starts: what they bring waits for another save, or for the user's wish."""
+
+    files: list[str]
 
 
 class SyntaxBroken(Event, frozen=True):

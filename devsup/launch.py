@@ -86,7 +86,7 @@ def make_plan(options: Options, found: Interpreter) -> Plan:
             watch=service.watch,
             ignore=service.ignore,
             watch_mode=service.watch_mode,
-            exact=frozenset(os.path.realpath(path) for path in [*env_files, str(cwd / ".env")]),
+            exact=frozenset([*env_files, str(cwd / ".env")]),
         ),
         settings={"streams": service.streams, "stream_grace": service.stream_grace},
         probe=service.probe,

@@ -120,7 +120,7 @@ class Supervisor:
             case words.Spawn(generation):
                 passed = time.monotonic() - self._first[1] if self._first is not None else 0.0
                 self.current = Current(generation, time.monotonic() - passed)
-                self.changes.spawned(time.time() - passed)
+                self.changes.spawned(generation, passed)
                 self.tasks.start_soon(self._live, self.current)
             case words.SetTimer():
                 self.tasks.start_soon(self._fire, command)
@@ -263,6 +263,7 @@ class Supervisor:
             return
         now = time.monotonic()
         current.ready, current.server = now, server
+        self.changes.ready()
         self._answer(on=False)
         for address in self.listeners.close_unserved(current.generation) if server != "foreign" else []:
             self.bus.publish(events.ListenerClosed(url=address.url))

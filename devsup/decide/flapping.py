@@ -1,6 +1,15 @@
-"""When a service that keeps dying is left alone: by rate, because rate is the only sign that needs no knowledge of the cause."""
+"""When a loop is broken: of crashes, and of reloads that the service itself brings about.
+
+Crashes are judged by rate, because rate is the only sign that needs no knowledge of the cause. A rate says nothing about saves:
+people save often. What an app writes while it starts changes once after each spawn, and each time as long after it; a person's
+saves do not follow spawns. Where the two look alike for some generations in a row, the next reload waits a moment: then it no
+longer follows the save, a person's next save falls outside the start, and clears the file. Only what follows the spawn even
+then is the app's.
+"""
 
 from __future__ import annotations
+
+import msgspec
 
 WINDOW = 60.0  # seconds
 TOO_MANY = 3
@@ -20,3 +29,32 @@ def is_loop(crashes: tuple[float, ...]) -> bool:
 def back_off(crashes: int) -> float:
     """Seconds to wait after the n-th crash."""
     return float(_FIRST_DELAY * 4 ** (crashes - 1))
+
+
+START = 1.0  # seconds after it is ready in which a worker still starts
+_SUSPECT, _CERTAIN = 3, 5  # generations in a row
+_SAME = 0.3  # seconds by which the same moment of two starts may differ; and a tenth of the start
+
+
+class Write(msgspec.Struct, frozen=True):
+    """A file that changed `offset` seconds after a generation's spawn, while that started; as before it for `rows` in a row."""
+
+    generation: int
+    offset: float
+    rows: int = 1
+
+
+def add_write(past: Write | None, generation: int, offset: float) -> Write:
+    """What is known of a file once it has changed while this generation started."""
+    if past is not None and past.generation == generation:
+        return past  # the first counts: a reload follows it
+    if past is None or past.generation != generation - 1 or abs(past.offset - offset) > _SAME + 0.1 * offset:
+        return Write(generation, offset)
+    return Write(generation, offset, past.rows + 1)
+
+
+def pause(write: Write) -> float | None:
+    """Seconds that a reload waits, once the worker has started; None for ever, because the app would bring about the next."""
+    if write.rows >= _CERTAIN:
+        return None
+    return 0.0 if write.rows < _SUSPECT else START + 0.5 * (write.rows - _SUSPECT)

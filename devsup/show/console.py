@@ -27,6 +27,7 @@ _SIGNALS = {
     11: "SIGSEGV",
     15: "SIGTERM",
 }
+_MOST_FILES = 5  # in one report
 
 
 class Console:
@@ -120,12 +121,14 @@ class Console:
 
     def _broken(self, event: events.SyntaxBroken) -> list[str]:
         lines = []
-        for file in event.files:
+        for file in event.files[:_MOST_FILES]:
             lines.append(
                 f"[red]{_plain(file.problem)}[/red] in {_plain(self._short(file.path))}:{file.line}; the old code keeps serving"
             )
             if file.source:
                 lines.append(f"[dim]  {_plain(file.source.strip())}[/dim]")
+        if len(event.files) > _MOST_FILES:
+            lines.append(f"and {len(event.files) - _MOST_FILES} more files that do not compile")
         return lines
 
     def _exited(self, event: events.WorkerExited) -> list[str]:
@@ -147,8 +150,12 @@ class Console:
                     f" and {len(files) - 3} more" if len(files) > 3 else ""
                 )
                 return [f"{names} changed: reload" if files else "reload"]
-            case events.ChangeIgnored(path=path, reason=reason):
-                return [f"[dim]{_plain(self._short(path))} changed; {_plain(reason)}: no reload[/dim]"]
+            case events.ChangeIgnored(path=path, reason=reason, more=more):
+                also = f" and {more} more" if more else ""
+                reason = reason.replace("imported it", "imported them") if more else reason
+                return [f"[dim]{_plain(self._short(path))}{also} changed; {_plain(reason)}: no reload[/dim]"]
+            case events.ReloadSuspended(files=files):
+                return [_suspended(_plain(self._short(path))) for path in files[:_MOST_FILES]]
             case events.ReloadCancelled(reason=reason):
                 return [f"[dim]reload called off: {_plain(reason)}[/dim]"]
             case events.WorkLost(name=name, age=age, detail=detail):
@@ -195,6 +202,7 @@ _LOUD = (
     events.RestartScheduled,
     events.CrashLoop,
     events.SyntaxBroken,
+    events.ReloadSuspended,
     events.WorkLost,
     events.Trouble,
 )
@@ -211,6 +219,11 @@ def _learned(event: events.StreamLearned) -> str:
         return f"[dim]{route} streams answers that end: reloads wait for it[/dim]"
     undo = f'put streams = {{ "{route}" = "work" }} into devsup.toml'
     return f"[dim]{route} streams without end: reloads no longer wait for it (if they must, {undo})[/dim]"
+
+
+def _suspended(name: str) -> str:
+    why = f"[yellow]{name} changes whenever the app starts[/yellow], which would reload it for ever"
+    return f"{why}: no reload for it until another file is saved, or r [dim](--ignore {name} ends this)[/dim]"
 
 
 def _linked(url: str) -> str:

@@ -25,8 +25,8 @@ class Gitignore:
 
     def __init__(self, root: str) -> None:
         self.top = next((str(each) for each in (Path(root), *Path(root).parents) if (each / ".git").exists()), root)
-        self._lock, exclude = _places(Path(self.top, ".git"))
-        self.files = [*exclude, _users_file(root)]  # those for the whole repository
+        self._lock, self.exclude = _places(Path(self.top, ".git"))
+        self._users = _users_file(root)
         self._read: dict[str, tuple[object, list[Pattern]]] = {}
 
     def is_busy(self) -> bool:
@@ -66,7 +66,7 @@ class Gitignore:
         while folder != self.top:
             folder = os.path.dirname(folder)  # noqa: PTH120 - hot
             yield f"{folder.rstrip('/')}/.gitignore", folder
-        for file in self.files:
+        for file in (*self.exclude, self._users):
             yield file, self.top
 
     def _patterns(self, file: str) -> list[Pattern]:

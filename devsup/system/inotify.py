@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 from typing import TYPE_CHECKING, Self
@@ -49,8 +50,9 @@ class Inotify:
         for folder in folders:
             try:
                 self._folders[self._checked(self._libc.inotify_add_watch(self._fd, os.fsencode(folder), _MASK))] = folder
-            except (FileNotFoundError, NotADirectoryError, PermissionError):
-                continue
+            except OSError as exc:
+                if exc.errno in {errno.ENOSPC, errno.ENOMEM}:
+                    raise
 
     async def changes(self) -> tuple[set[str], set[str], bool]:
         """Wait for the next: (files, new folders, whether events were lost)."""

@@ -2,67 +2,167 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
-from devsup.errors import DevsupError
+from devsup.system import gitignore, polling
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from devsup.system.gitignore import Gitignore
     from devsup.system.inotify import Inotify
 
     OnBatch = Callable[[set[str]], Awaitable[None]]
 
 SETTLE = 0.008  # seconds without a further change, before saves count as one
 _LONGEST = 0.4  # seconds that a stream of changes may put a save off
+_INTERVAL = 1.0  # seconds between looks, where nothing tells of changes
 _MOST_FOLDERS = 4000
+_MOST_LINKS = 40
 _SKIP = frozenset({"node_modules", "__pycache__", "site-packages"})
 GONE = "gone"
 
 
 class Watcher:
-    """Watches folders, each without what is below it, so that a virtual environment beside the code costs nothing."""
+    """Watches folders, each without what is below it, so that a virtual environment beside the code costs nothing.
 
-    def __init__(self, root: str) -> None:
-        self._root = root
+    What git ignores, hidden folders and installed packages are left out, unless they are named by `include` or `open`.
+    `matters` makes a function that says which files to look at where nothing tells of changes; `tell` takes a sentence.
+    """
+
+    def __init__(self, root: str, matters: Callable[[], Callable[[str], bool]], tell: Callable[[str], None]) -> None:
+        self._root, self.matters, self.tell = root, matters, tell
         self._wanted: set[str] = set()
+        self._opened: frozenset[str] = frozenset()
+        self._git: Gitignore | None = None
         self._more = anyio.Event()
 
     def include(self, paths: Iterable[str]) -> None:
         """Also watch the folders of these files."""
-        folders = {str(Path(path).parent) for path in paths} - self._wanted
-        if folders:
-            self._wanted |= folders
-            self._more.set()
+        self._want({str(Path(path).parent) for path in paths})
+
+    def _want(self, folders: set[str]) -> None:
+        self._wanted |= folders
+        more, self._more = self._more, anyio.Event()
+        more.set()
+
+    def open(self, folders: Iterable[str]) -> None:
+        """Also watch these and all that is below them, ignored or not; a file among them stands for its folder."""
+        self._opened |= frozenset(folders)
+        self.include(path for path in self._opened if not Path(path).is_dir())
+        self._want(self._below(self._opened))
 
     async def run(self, on_batch: OnBatch) -> None:
         """Hand sets of absolute paths that have changed to `on_batch`, until cancelled; an empty set when anything may have."""
-        source = _by_inotify if sys.platform == "linux" else _by_watchfiles
-        self._wanted |= await anyio.to_thread.run_sync(_folders_below, self._root)
-        try:
-            await source(self, on_batch)
-        except (OSError, ExceptionGroup) as exc:
-            found = [exc] if isinstance(exc, OSError) else [each for each in exc.exceptions if isinstance(each, OSError)]
-            if not found:
-                raise
-            problem = f"The files in {self._root} are not watched any more: {found[0]}."
-            remedy = 'Raise the limit with "sudo sysctl fs.inotify.max_user_watches=524288", or run with --reload off.'
-            raise DevsupError(problem, remedy) from exc
+        self._git = await anyio.to_thread.run_sync(gitignore.Gitignore, self._root)
+        self.include(self._git.exclude)
+        self._want(await anyio.to_thread.run_sync(self._below, [self._root, *self._opened]))
+        source, failure = _by_inotify if sys.platform == "linux" else _by_watchfiles, None
+        async with anyio.create_task_group() as tasks:
+            distant = await anyio.to_thread.run_sync(_remote, self.folders)
+            if distant:
+                folder, kind = min(distant.items())
+                self.tell(f"{folder} is on {kind}, which does not tell of every change: its files are looked at every second.")
+                tasks.start_soon(_by_polling, self, on_batch, lambda: list(_remote(self.folders)))
+            try:
+                await source(self, on_batch)
+            except* OSError as group:
+                failure = group.exceptions[0]
+            self.tell(_limit(failure))
+            await _by_polling(self, on_batch, lambda: self.folders)
+
+    def look(self) -> Callable[[str], bool]:
+        """What git ignores now, as a function of a path."""
+        return self._git.look() if self._git is not None else lambda _: False
+
+    def is_busy(self) -> bool:
+        """Whether git is changing files."""
+        return self._git is not None and self._git.is_busy()
+
+    async def grew(self, folders: set[str], files: set[str]) -> set[str]:
+        """New folders, or edited rules of git: watch what is to be. Returns the files that are in the new folders."""
+        assert self._git is not None  # noqa: S101 - it runs
+        if any(path.endswith("/.gitignore") or path in self._git.exclude for path in files):
+            folders = {*folders, self._root}
+        new = (await anyio.to_thread.run_sync(self._below, folders) if folders else set()) - self._wanted
+        self._want(new)
+        return {path for each in new for path in _files_in(each)}
 
     async def wait_for_more(self) -> None:
-        """Until `include` has named new folders."""
+        """Until there is more to watch, or to know of it."""
         await self._more.wait()
-        self._more = anyio.Event()
 
     @property
     def folders(self) -> list[str]:
         """All that are to be watched."""
         return sorted(folder for folder in self._wanted if Path(folder).is_dir())
+
+    def _below(self, roots: Iterable[str]) -> set[str]:
+        found, is_ignored = set[str](), self.look()
+        for root in roots:
+            if root != self._root and self._is_skipped(*os.path.split(root), is_ignored):
+                continue
+            for folder, below, _ in os.walk(root):
+                found.add(folder)
+                below[:] = [name for name in below if not self._is_skipped(folder, name, is_ignored)]
+                if len(found) >= _MOST_FOLDERS:
+                    break
+        return found
+
+    def _is_skipped(self, parent: str, name: str, is_ignored: Callable[[str], bool]) -> bool:
+        folder = os.path.join(parent, name)  # noqa: PTH118 - hot
+        if any(opened == folder or opened.startswith(folder + os.sep) for opened in self._opened):
+            return False
+        if name.startswith(".") or name in _SKIP or Path(folder, "pyvenv.cfg").exists():
+            return True
+        return is_ignored(folder + "/") and not any(folder.startswith(opened + os.sep) for opened in self._opened)
+
+
+def _remote(folders: list[str]) -> dict[str, str]:
+    mounts = Path("/proc/self/mountinfo")
+    return polling.remote(folders, mounts.read_text(errors="replace")) if mounts.exists() else {}
+
+
+def _limit(failure: Exception | None) -> str:
+    number = getattr(failure, "errno", None)
+    name = {errno.ENOSPC: "max_user_watches", errno.EMFILE: "max_user_instances"}.get(number or 0)
+    if name is None:
+        return f"The system tells of no changes ({failure}): files are looked at every second instead."
+    enough = 524288 if name == "max_user_watches" else 1024
+    return (
+        f"No more files can be watched (fs.inotify.{name} is reached): they are looked at every second instead. "
+        f'Raise it with "sudo sysctl fs.inotify.{name}={enough}".'
+    )
+
+
+async def _by_polling(watcher: Watcher, on_batch: OnBatch, folders: Callable[[], list[str]]) -> None:
+    poll, known = polling.Poll(watcher.matters), set[str]()
+
+    async def follow() -> None:
+        while True:
+            poll.forget()
+            await watcher.wait_for_more()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(follow)
+        await anyio.to_thread.run_sync(lambda: poll.look(folders()))
+        await on_batch(set())
+        while True:
+            began = time.monotonic()
+            files, below = await anyio.to_thread.run_sync(lambda: poll.look(folders()))
+            took = time.monotonic() - began
+            files |= await watcher.grew(below - known, files)
+            known |= below
+            if files:
+                await on_batch(files)
+            await anyio.sleep(max(_INTERVAL, took * 20))  # where looking is slow, it is done less often
 
 
 async def _by_inotify(watcher: Watcher, on_batch: OnBatch) -> None:
@@ -72,8 +172,8 @@ async def _by_inotify(watcher: Watcher, on_batch: OnBatch) -> None:
 
         async def follow() -> None:
             while True:
-                await watcher.wait_for_more()
                 notify.add(set(watcher.folders) - notify.folders)
+                await watcher.wait_for_more()
 
         async with anyio.create_task_group() as tasks:
             notify.add(watcher.folders)
@@ -87,20 +187,18 @@ async def _by_inotify(watcher: Watcher, on_batch: OnBatch) -> None:
 
 async def _settled(watcher: Watcher, notify: Inotify) -> tuple[set[str], bool]:
     """The next changes, with all that follow closely: (files, whether some were lost)."""
-    files, folders, lost = await notify.changes()
-    with anyio.move_on_after(_LONGEST):
-        while True:
-            for folder in folders:
-                if not _is_skipped(*os.path.split(folder)):
-                    below = await anyio.to_thread.run_sync(_folders_below, folder)
-                    watcher.include(str(Path(each, "_")) for each in below)
-                    files |= {path for each in below for path in _files_in(each)}
-            with anyio.move_on_after(SETTLE) as quiet:
-                more, folders, lost_more = await notify.changes()
-                files, lost = files | more, lost or lost_more
-            if quiet.cancelled_caught:
-                break
-    return files, lost
+    new, folders, lost = await notify.changes()
+    files, began, done = new, time.monotonic(), False
+    while True:
+        files |= await watcher.grew(folders, new)
+        # A checkout pauses now and then: git's lock tells when it is done, so that one reload brings all of it.
+        if done and not watcher.is_busy():
+            return files, lost
+        new, folders = set(), set()
+        with anyio.move_on_after(SETTLE) as quiet:
+            new, folders, lost_more = await notify.changes()
+            files, lost = files | new, lost or lost_more
+        done = quiet.cancelled_caught or time.monotonic() - began > _LONGEST
 
 
 async def _by_watchfiles(watcher: Watcher, on_batch: OnBatch) -> None:
@@ -118,19 +216,9 @@ async def _by_watchfiles(watcher: Watcher, on_batch: OnBatch) -> None:
             await on_batch(set())
             async for batch in watchfiles.awatch(*watcher.folders, watch_filter=None, step=20, stop_event=stop, recursive=False):
                 paths = {path for _, path in batch}
-                watcher.include(str(Path(path, "_")) for path in paths if Path(path).is_dir())
+                paths |= await watcher.grew({path for path in paths if Path(path).is_dir()}, paths)
                 await on_batch(paths)
             tasks.cancel_scope.cancel()
-
-
-def _folders_below(root: str) -> set[str]:
-    found = set()
-    for folder, below, _ in os.walk(root):
-        found.add(folder)
-        below[:] = [name for name in below if not _is_skipped(folder, name)]
-        if len(found) >= _MOST_FOLDERS:
-            break
-    return found
 
 
 def _files_in(folder: str) -> list[str]:
@@ -140,22 +228,37 @@ def _files_in(folder: str) -> list[str]:
         return []
 
 
-def _is_skipped(folder: str, name: str) -> bool:
-    return name.startswith(".") or name in _SKIP or Path(folder, name, "pyvenv.cfg").exists()
+def trail(path: str) -> set[str]:
+    """The file itself, and each link on the way to it: a save of any of them brings other content to `path`."""
+    real = os.path.realpath(path)
+    found, todo = {real}, path.split("/") if real != path else []
+    here, links = "", 0
+    while todo and links < _MOST_LINKS:
+        step = os.path.normpath(f"{here}/{todo.pop(0)}")
+        if Path(step).is_symlink():
+            links += 1
+            found.add(step)
+            target = os.readlink(step)  # noqa: PTH115 - a string, to be split
+            here, todo = "" if target.startswith("/") else here, [*target.split("/"), *todo]
+        else:
+            here = step.rstrip("/")
+    return found
 
 
 def digests(paths: Iterable[str]) -> dict[str, str]:
-    """The content of each file, as a digest; 'gone' where there is none."""
+    """The content of each file, as a digest; 'gone' where there is none. A link's content is where it leads."""
     return {path: _digest(path) for path in paths}
 
 
 def _digest(path: str) -> str:
     import hashlib  # noqa: PLC0415 - a worker is spawned before it is needed
 
+    file = Path(path)
     try:
-        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
+        content = os.fsencode(file.readlink()) if file.is_symlink() else file.read_bytes()
     except OSError:
         return GONE
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def newer_than(folders: Iterable[str], at: float) -> set[str]:
@@ -163,7 +266,7 @@ def newer_than(folders: Iterable[str], at: float) -> set[str]:
     found = set()
     for path in (path for folder in folders for path in _files_in(folder)):
         try:
-            if Path(path).stat().st_mtime >= at:
+            if Path(path).lstat().st_mtime >= at:
                 found.add(path)
         except OSError:
             continue
@@ -175,7 +278,7 @@ def older_than(paths: Iterable[str], at: float) -> dict[str, str]:
     found = {}
     for path in paths:
         try:
-            if Path(path).stat().st_mtime < at:
+            if Path(path).lstat().st_mtime < at:
                 found[path] = _digest(path)
         except OSError:
             continue
