@@ -88,12 +88,13 @@ class Watcher:
 
     async def grew(self, folders: set[str], files: set[str]) -> set[str]:
         """New folders, or edited rules of git: watch what is to be. Returns the files that are in the new folders."""
-        assert self._git is not None  # noqa: S101 - it runs
-        if any(path.endswith("/.gitignore") or path in self._git.exclude for path in files):
-            folders = {*folders, self._root}
-        new = (await anyio.to_thread.run_sync(self._below, folders) if folders else set()) - self._wanted
-        self._want(new)
-        return {path for each in new for path in _files_in(each)}
+        if self._git is not None and any(path.endswith("/.gitignore") or path in self._git.exclude for path in files):
+            self._want(await anyio.to_thread.run_sync(self._below, [self._root]))
+        if not folders:
+            return set()
+        below = await anyio.to_thread.run_sync(self._below, folders)
+        self._want(below)
+        return {path for each in below for path in _files_in(each)}
 
     async def wait_for_more(self) -> None:
         """Until there is more to watch, or to know of it."""
