@@ -32,7 +32,8 @@ def back_off(crashes: int) -> float:
 
 
 START = 1.0  # seconds after it is ready in which a worker still starts
-_SUSPECT, _CERTAIN = 3, 5  # generations in a row
+_SUSPECT, _CERTAIN = 3, 6  # generations in a row
+_PAUSE = 2.0  # seconds in which a person has time to save again; more with each generation
 _SAME = 0.3  # seconds by which the same moment of two starts may differ; and a tenth of the start
 
 
@@ -57,4 +58,4 @@ def pause(write: Write) -> float | None:
     """Seconds that a reload waits, once the worker has started; None for ever, because the app would bring about the next."""
     if write.rows >= _CERTAIN:
         return None
-    return 0.0 if write.rows < _SUSPECT else START + 0.5 * (write.rows - _SUSPECT)
+    return 0.0 if write.rows < _SUSPECT else START + _PAUSE * (write.rows - _SUSPECT + 1)

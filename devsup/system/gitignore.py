@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from devsup.system.gitpattern import Pattern
 
-_BUSY = 3.0  # seconds that git may hold its lock before saves are looked at all the same
+_BUSY = 5.0  # seconds that git may hold its lock before saves are looked at all the same
 
 
 class Gitignore:

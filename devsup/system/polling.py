@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Stamp = tuple[int, int, int]
 
-_RECENT = 3.0  # seconds; some file systems keep times in steps of two, so what is as young as this is taken for changed
+_RECENT = 3.0  # seconds; some file systems keep times in steps of two: what was just saved may be saved again unseen
 # Changes that other machines (or the host of this one) make there raise no event here.
 _REMOTE = frozenset("9p afs ceph cifs drvfs fakeowner fuse lustre nfs nfs4 prl_fs smb2 smb3 smbfs vboxsf virtiofs vmhgfs".split())
 
@@ -25,19 +25,21 @@ class Poll:
         self._matters = matters
         self._listed: dict[str, tuple[Stamp, list[str], list[str]]] = {}
         self._files: dict[str, Stamp | None] = {}
+        self._young: set[str] = set()
 
     def look(self, folders: Iterable[str]) -> tuple[set[str], set[str]]:
         """(files that are new, changed or gone; the folders in these folders)."""
-        below, found, matters = set[str](), dict[str, Stamp | None](), self._matters()
+        below, matters = set[str](), self._matters()
+        found: dict[str, Stamp | None] = {}
         for folder in folders:
             files, inner = self._entries(folder, matters)
             below.update(inner)
             found.update((path, _stamp(path)) for path in files)
         before, self._files = self._files, found
-        young = time.time_ns() - int(_RECENT * 1e9)
-        return {
-            path for path in before.keys() | found if before.get(path) != found.get(path) or (found[path] or (0,))[0] > young
-        }, below
+        changed = {path for path in before.keys() | found if before.get(path) != found.get(path)}
+        young = time.time_ns() - _RECENT * 1e9
+        self._young = {path for path in self._young | changed if (found.get(path) or (0,))[0] > young} if before else set()
+        return changed | self._young, below
 
     def _entries(self, folder: str, matters: Callable[[str], bool]) -> tuple[list[str], list[str]]:
         stamp = _stamp(folder)

@@ -87,14 +87,13 @@ class Watcher:
         return self._git is not None and self._git.is_busy()
 
     async def grew(self, folders: set[str], files: set[str]) -> set[str]:
-        """New folders, or edited rules of git: watch what is to be. Returns the files that are in the new folders."""
+        """There are new folders, and these files have changed: returns all folders in the new ones that are to be watched."""
         if self._git is not None and any(path.endswith("/.gitignore") or path in self._git.exclude for path in files):
             self._want(await anyio.to_thread.run_sync(self._below, [self._root]))
-        if not folders:
-            return set()
-        below = await anyio.to_thread.run_sync(self._below, folders)
-        self._want(below)
-        return {path for each in below for path in _files_in(each)}
+        below = await anyio.to_thread.run_sync(self._below, folders) if folders else set[str]()
+        if below:
+            self._want(below)
+        return below
 
     async def wait_for_more(self) -> None:
         """Until there is more to watch, or to know of it."""
@@ -159,8 +158,8 @@ async def _by_polling(watcher: Watcher, on_batch: OnBatch, folders: Callable[[],
             began = time.monotonic()
             files, below = await anyio.to_thread.run_sync(lambda: poll.look(folders()))
             took = time.monotonic() - began
-            files |= await watcher.grew(below - known, files)
-            known |= below
+            await watcher.grew(below - known, files)
+            known = below
             if files:
                 await on_batch(files)
             await anyio.sleep(max(_INTERVAL, took * 20))  # where looking is slow, it is done less often
@@ -191,7 +190,9 @@ async def _settled(watcher: Watcher, notify: Inotify) -> tuple[set[str], bool]:
     new, folders, lost = await notify.changes()
     files, began, done = new, time.monotonic(), False
     while True:
-        files |= await watcher.grew(folders, new)
+        below = await watcher.grew(folders, new)
+        notify.add(below)  # before a look at what is in them: nothing falls between
+        files |= {path for folder in below for path in _files_in(folder)}
         # A checkout pauses now and then: git's lock tells when it is done, so that one reload brings all of it.
         if done and not watcher.is_busy():
             return files, lost
@@ -217,8 +218,8 @@ async def _by_watchfiles(watcher: Watcher, on_batch: OnBatch) -> None:
             await on_batch(set())
             async for batch in watchfiles.awatch(*watcher.folders, watch_filter=None, step=20, stop_event=stop, recursive=False):
                 paths = {path for _, path in batch}
-                paths |= await watcher.grew({path for path in paths if Path(path).is_dir()}, paths)
-                await on_batch(paths)
+                below = await watcher.grew({path for path in paths if Path(path).is_dir()}, paths)
+                await on_batch(paths | {path for folder in below for path in _files_in(folder)})
             tasks.cancel_scope.cancel()
 
 

@@ -251,11 +251,12 @@ def test_a_checkout_of_3000_files_is_one_reload_or_none(
     git(project, "init", "-q")
     for branch, value in (("main", "1"), ("other", "22")):
         git(project, "checkout", "-q", "-B", branch)
-        save(project / "main.py", app(value if imported else "1"))
-        for number in range(3000):
+        save(project / "main.py", app(f"zz.value + {value if imported else '1'}", "zz"))
+        save(project / "zz.py", f"value = {value if imported else '1'}\n")  # the last that git writes
+        for number in range(3000 if branch == "other" else 0):
             file = project / f"scripts{number % 30}/script{number}.py"
             file.parent.mkdir(exist_ok=True)
-            file.write_text(f"value = {value}\n")
+            file.write_text(f"value = {number}\n")
         git(project, "add", "-A")
         git(project, "commit", "-q", "-m", branch)
     git(project, "checkout", "-q", "main")
@@ -263,7 +264,8 @@ def test_a_checkout_of_3000_files_is_one_reload_or_none(
     git(project, "checkout", "-q", "other")
     if imported:
         run.ready(2)
-        assert fetch(port) == (200, "22")
+        assert fetch(port) == (200, "44")
+        assert files(run.wait_for("ReloadStarted")) == {"main.py", "zz.py"}
     marker(run, project, "script.py")
     assert len(run.all("ReloadStarted")) == imported
     named = run.all("ChangeIgnored")
