@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from devsup.system.gitpattern import Pattern
 
-_BUSY = 5.0  # seconds that git may hold its lock before saves are looked at all the same
+_BUSY = 60.0  # seconds; a lock that is older was left by a git that died
 
 
 class Gitignore:
@@ -30,7 +30,7 @@ class Gitignore:
         self._read: dict[str, tuple[object, list[Pattern]]] = {}
 
     def is_busy(self) -> bool:
-        """Whether git is about to change files: it holds its lock. One that is old was left by a git that died."""
+        """Whether git is changing files: it holds its lock."""
         try:
             return time.time() - os.stat(self._lock).st_mtime < _BUSY  # noqa: PTH116 - for each save
         except OSError:

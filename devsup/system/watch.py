@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SETTLE = 0.008  # seconds without a further change, before saves count as one
 _LONGEST = 0.4  # seconds that a stream of changes may put a save off
+_LONGEST_GIT = 2.0  # seconds that git may pause
 _INTERVAL = 1.0  # seconds between looks, where nothing tells of changes
 _MOST_FOLDERS = 4000
 _MOST_LINKS = 40
@@ -188,18 +189,19 @@ async def _by_inotify(watcher: Watcher, on_batch: OnBatch) -> None:
 async def _settled(watcher: Watcher, notify: Inotify) -> tuple[set[str], bool]:
     """The next changes, with all that follow closely: (files, whether some were lost)."""
     new, folders, lost = await notify.changes()
-    files, began, done = new, time.monotonic(), False
+    files, done = new, False
+    began = latest = time.monotonic()
     while True:
         below = await watcher.grew(folders, new)
         notify.add(below)  # before a look at what is in them: nothing falls between
         files |= {path for folder in below for path in _files_in(folder)}
         # A checkout pauses now and then: git's lock tells when it is done, so that one reload brings all of it.
-        if done and not watcher.is_busy():
+        if done and not (time.monotonic() - latest < _LONGEST_GIT and watcher.is_busy()):
             return files, lost
         new, folders = set(), set()
         with anyio.move_on_after(SETTLE) as quiet:
             new, folders, lost_more = await notify.changes()
-            files, lost = files | new, lost or lost_more
+            files, lost, latest = files | new, lost or lost_more, time.monotonic()
         done = quiet.cancelled_caught or time.monotonic() - began > _LONGEST
 
 
