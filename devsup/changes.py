@@ -36,7 +36,9 @@ _MOST_NAMED = 3  # lines for one batch
 class Changes:
     """The watch of one service. `put` takes the facts; `compile` asks the worker's own interpreter."""
 
-    def __init__(self, rules: Rules, bus: Bus, put: Callable[[Changed | Unchanged], None], compile_: Compile) -> None:
+    def __init__(
+        self, rules: Rules, bus: Bus, put: Callable[[Changed | Unchanged], None], compile_: Compile, notes: Path
+    ) -> None:
         rules = replace(rules, exact=frozenset().union(*map(watch.trail, rules.exact)))
         self.rules = self._own_rules = rules
         self.loaded = Loaded()
@@ -47,7 +49,7 @@ class Changes:
         self._seen: dict[str, str] = {}
         self._named: set[str] = set()
         self._spawned_at = 0.0
-        self._own = OwnWrites()
+        self._own = OwnWrites(notes)
         self._suspended: set[str] = set()
         self._held: set[str] = set()  # what waits for the end of the start
         self._paused = anyio.CancelScope()
@@ -77,6 +79,10 @@ class Changes:
         self._own.spawned(generation, time.monotonic() - passed)
         self._held = set()
         self._paused.cancel()
+
+    def environment(self) -> dict[str, str]:
+        """What a worker that starts now gets besides its own."""
+        return self._own.environment()
 
     def ready(self) -> None:
         """The worker serves."""

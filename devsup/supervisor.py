@@ -6,6 +6,7 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 import anyio
@@ -67,7 +68,7 @@ class Supervisor:
     ) -> None:
         self.plan, self.bus, self.terminal, self.listeners = plan, bus, terminal, listeners
         self._meeting, self.tasks, self._on_spawn = meeting, tasks, on_spawn
-        self.changes = Changes(plan.rules, bus, self.put, self._compile)
+        self.changes = Changes(plan.rules, bus, self.put, self._compile, Path(meeting.folder, "writes"))
         self._reloads = Reloads(bus, tasks, self.active, lambda: self.changes.dirty)
         self.foreign = Foreign(self, plan.probe)
         self.current = Current(0, 0.0)
@@ -227,7 +228,8 @@ class Supervisor:
             (spawned, _), self._first = self._first, None
             return spawned
         kept = " ".join(str(address.port) for address in self.listeners.kept)
-        environment = {**self.plan.environment(), **self._meeting.environment(generation), "DEVSUP_KEPT": kept}
+        ours = {**self._meeting.environment(generation), **self.changes.environment(), "DEVSUP_KEPT": kept}
+        environment = {**self.plan.environment(), **ours}
         return spawn(self.plan.command, self.plan.cwd, environment, self.terminal)
 
     def _ended(self, current: Current, handle: WorkerHandle, ended: events.Exit) -> None:

@@ -1,10 +1,12 @@
 """When a loop is broken: of crashes, and of reloads that the service itself brings about.
 
 Crashes are judged by rate, because rate is the only sign that needs no knowledge of the cause. A rate says nothing about saves:
-people save often. What an app writes while it starts changes once after each spawn, and each time as long after it; a person's
-saves do not follow spawns. Where the two look alike for some generations in a row, the next reload waits a moment: then it no
-longer follows the save, a person's next save falls outside the start, and clears the file. Only what follows the spawn even
-then is the app's.
+people save often, and programs that save for them wait for each reload. What an app writes while it starts changes after each
+spawn, and each time as long after it. A file that did is suspect, and the agent notes what the next worker writes: that decides.
+
+Only where no agent can know (a foreign program, or one that runs another program as it starts) the reload waits a moment: then
+the spawn no longer follows the save, and a person's next save falls outside the start, which clears the file. What follows the
+spawn even then is the app's.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ def back_off(crashes: int) -> float:
 
 
 START = 1.0  # seconds after it is ready in which a worker still starts
-_SUSPECT, _CERTAIN = 3, 6  # generations in a row
+_SUSPECT, _CERTAIN = 2, 6  # generations in a row
 _PAUSE = 2.0  # seconds in which a person has time to save again; more with each generation
 _SAME = 0.3  # seconds by which the same moment of two starts may differ; and a tenth of the start
 
@@ -54,8 +56,18 @@ def add_write(past: Write | None, generation: int, offset: float) -> Write:
     return Write(generation, offset, past.rows + 1)
 
 
-def pause(write: Write) -> float | None:
-    """Seconds that a reload waits, once the worker has started; None for ever, because the app would bring about the next."""
-    if write.rows >= _CERTAIN:
+def is_suspect(write: Write, generation: int) -> bool:
+    """Whether it is worth knowing who wrote, in this generation, which follows the write or saw it."""
+    return write.rows >= _SUSPECT and write.generation >= generation - 1
+
+
+def pause(write: Write, wrote: bool | None) -> float | None:  # noqa: FBT001 - a fact
+    """Seconds that a reload waits, once the worker has started; None for ever, because the app would bring about the next.
+
+    `wrote`: whether the worker was seen to write the file; None where that cannot be known.
+    """
+    if write.rows <= _SUSPECT or wrote is False:
+        return 0.0
+    if wrote or write.rows >= _CERTAIN:
         return None
-    return 0.0 if write.rows < _SUSPECT else START + _PAUSE * (write.rows - _SUSPECT + 1)
+    return START + _PAUSE * (write.rows - _SUSPECT)

@@ -132,7 +132,8 @@ def main(token: str, folder: str) -> None:
         time.sleep(0.02)  # noqa: TID251 - there is no event for the end of a process that is not ours
     send(signal.SIGKILL, {**running(left), **members(token, group)}, group)
     with suppress(OSError):
-        os.unlink(f"{folder}/link")  # noqa: PTH108
+        for name in os.listdir(folder):  # noqa: PTH208
+            os.unlink(f"{folder}/{name}")  # noqa: PTH108
         os.rmdir(folder)  # noqa: PTH106
 
 

@@ -38,5 +38,6 @@ class Meeting:
     def __exit__(self, *_: object) -> None:
         self.sock.close()
         with suppress(OSError):
-            os.unlink(self.path)  # noqa: PTH108
+            for name in os.listdir(self.folder):  # noqa: PTH208
+                os.unlink(f"{self.folder}/{name}")  # noqa: PTH108
             os.rmdir(self.folder)  # noqa: PTH106

@@ -89,6 +89,10 @@ def install():
         os.environ.setdefault(name, "true")
     if os.isatty(0):
         _hook_input()
+    if os.environ.get("DEVSUP_WRITES"):
+        from devsup_agent import writes
+
+        writes.install(os.environ["DEVSUP_WRITES"])
 
 
 def _run_after(spec, part):
