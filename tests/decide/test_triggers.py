@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
-from devsup.decide.triggers import Loaded, Rules, Verdict, judge
+from devsup.decide.triggers import Loaded, Rules, Verdict, adopted, fixed, judge
 
 ROOT = "/p"
 LOADED = Loaded(
@@ -66,3 +67,44 @@ def test_while_no_worker_runs_any_python_file_may_be_the_one_that_mends_it() -> 
     assert judge("/p/beside.py", Rules(ROOT), Loaded()) == "reload"
     assert judge("/p/data.json", Rules(ROOT), Loaded()) == "ignore"
     assert judge("/p/beside.py", Rules(ROOT, ignore=("beside.py",)), Loaded()) == "ignore"
+    assert judge("/p/_version.py", Rules(ROOT), replace(LOADED, running=False), lambda _: True) == "reload"
+
+
+@pytest.mark.parametrize(
+    ("path", "rules", "verdict"),
+    [
+        ("/p/_version.py", Rules(ROOT), "reload"),
+        ("/p/beside.py", Rules(ROOT), "ignore"),
+        ("/p/pkg/new.py", Rules(ROOT), "ignore"),
+        ("/p/beside.py", Rules(ROOT, watch_mode="all"), "ignore"),
+        ("/p/x.json", Rules(ROOT, watch=("*.json",)), "reload"),
+        ("/p/.env", Rules(ROOT, exact=frozenset({"/p/.env"})), "reload"),
+    ],
+)
+def test_imported_and_explicit_beat_gitignore(path: str, rules: Rules, verdict: Verdict) -> None:
+    assert judge(path, rules, LOADED, lambda _: True) == verdict
+    assert judge("/p/beside.py", rules, Loaded(), lambda _: True) == "ignore"
+
+
+@pytest.mark.parametrize(
+    ("glob", "path"),
+    [
+        ("templates/**/*.html", "/p/templates"),
+        ("./conf/a.toml", "/p/conf/a.toml"),
+        ("/other/x/*.py", "/other/x"),
+        ("../beside/*", "/beside"),
+        ("*.html", ""),
+        ("**/x", ""),
+    ],
+)
+def test_where_a_globs_files_are(glob: str, path: str) -> None:
+    assert fixed(glob, ROOT) == path
+
+
+def test_the_rules_of_the_apps_own_reloader() -> None:
+    own = Rules(ROOT, watch=("a",), ignore=("b",))
+    assert adopted(own, (), (), ()) == own
+    assert adopted(own, ("/p/src", "/p"), (), ()) == own
+    rules = adopted(own, ("/p/src",), ("*.html", "/p/conf/", "*.py"), (".*", "lib"))
+    assert rules == Rules(ROOT, watch=("a", "/p/src/**/*.html", "/p/conf/**/*.py"), ignore=("b", "lib"), only=("/p/src",))
+    assert not adopted(own, (), (), ("*.py",)).python
