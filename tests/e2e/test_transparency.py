@@ -1,0 +1,218 @@
+"""Behind devsup a server answers as it does without: every byte, every close code, and what the app itself sees."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from conformance import exchanges
+from conformance.wire import Exchange, Result, Target
+from harness import Run, free_port, save, wait_until
+
+APPS = Path(exchanges.__file__).parent
+BIN = Path(sys.prefix) / "bin"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server's command, and the exchanges that it is asked."""
+
+    name: str
+    command: str
+    exchanges: tuple[Exchange, ...]
+    held: tuple[Exchange, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+    def words(self, port: int) -> list[str]:
+        return self.command.replace("@PORT@", str(port)).split()
+
+    def environment(self, seen: Path) -> dict[str, str]:
+        """Sets have one order, too."""
+        return {"SEEN": str(seen), "PYTHONHASHSEED": "0", **dict(self.env)}
+
+
+HTTP, WEBSOCKETS, HELD = tuple(exchanges.HTTP), tuple(exchanges.WEBSOCKETS), tuple(exchanges.HELD)
+
+
+def uvicorn(http: str, loop: str, ws: str, *options: str, **env: str) -> Server:
+    command = f"uvicorn asgi:app --port @PORT@ --http {http} --loop {loop} --ws {ws} " + " ".join(options)
+    return Server(f"uvicorn-{http}-{loop}-{ws}", command, HTTP + WEBSOCKETS, HELD, tuple(env.items()))
+
+
+SERVERS = [
+    uvicorn("h11", "asyncio", "websockets"),
+    uvicorn("httptools", "uvloop", "websockets-sansio", "--root-path", "/root", OWN_FACTORY="1"),
+    uvicorn("h11", "uvloop", "wsproto", "--no-proxy-headers"),
+    uvicorn("httptools", "asyncio", "websockets", "--limit-concurrency", "100", "--header", "X-Served:yes", OWN_FACTORY="1"),
+]
+
+
+@pytest.fixture
+def apps(project: Path) -> Path:
+    """The project with the apps in it; the file that they serve has one date."""
+    for name in ("asgi.py", "parts.py"):
+        shutil.copy(APPS / name, project)
+    data = project / "data.txt"
+    data.write_text("0123456789abcdef\n" * 1000)
+    os.utime(data, (1e9, 1e9))
+    return project
+
+
+@contextmanager
+def without_devsup(server: Server, folder: Path, seen: Path, environment: dict[str, str]) -> Iterator[Target]:
+    """The command as it is, when its port answers."""
+    seen.mkdir()
+    port, output = free_port(), seen.with_suffix(".log")
+    program, *words = server.words(port)
+    env = {**environment, **server.environment(seen)}
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            [BIN / program, *words], cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+        )
+    try:
+        wait_until(lambda: answers(port), story=output.read_text)
+        yield Target(port, seen)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def answers(port: int) -> bool:
+    import socket
+
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def behind_devsup(server: Server, devsup: Callable[..., Run], seen: Path) -> Iterator[tuple[Target, Run]]:
+    """The same command behind devsup, when it is ready."""
+    seen.mkdir()
+    port = free_port()
+    run = devsup(*server.words(port), env=server.environment(seen))
+    run.ready()
+    yield Target(port, seen), run
+
+
+def play_together(
+    exchanges: tuple[Exchange, ...], target: Target, save: Callable[[], object] = lambda: None
+) -> dict[str, Result]:
+    """Play all of them at the same time; `save` is called once the app works on every one."""
+    together = Target(target.port, target.seen, save, len(exchanges))
+    with ThreadPoolExecutor(len(exchanges)) as pool:
+        return dict(zip([each.name for each in exchanges], pool.map(together.play, exchanges), strict=True))
+
+
+def assert_same(expected: dict[str, Result], found: dict[str, Result], story: Callable[[], str] = lambda: "") -> None:
+    different = [name for name in expected if found.get(name) != expected[name]]
+    if different:
+        both = "\n".join(
+            f"{each}\n  without: {expected[each]!r:.1500}\n  with:    {found.get(each)!r:.1500}" for each in different
+        )
+        raise AssertionError(f"{len(different)} of {len(expected)} differ\n{both}\n{story()}")
+
+
+@pytest.mark.parametrize("server", SERVERS, ids=str)
+def test_every_exchange_is_the_same_with_and_without_devsup(
+    server: Server, devsup: Callable[..., Run], apps: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    with without_devsup(server, apps, tmp_path / "without", environment) as target:
+        expected = {each.name: target.play(each) for each in server.exchanges}
+    with behind_devsup(server, devsup, tmp_path / "with") as (target, run):
+        found = {each.name: target.play(each) for each in server.exchanges}
+        assert run.all("Trouble") == []
+        assert run.stop() == 0
+    assert_same(expected, found)
+
+
+@pytest.mark.parametrize("server", SERVERS, ids=str)
+def test_what_is_active_when_a_file_is_saved_gets_the_same_answer_as_without_devsup(
+    server: Server, devsup: Callable[..., Run], apps: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    with without_devsup(server, apps, tmp_path / "without", environment) as target:
+        expected = play_together(server.held, target)
+    with behind_devsup(server, devsup, tmp_path / "with") as (target, run):
+
+        def save_and_see_it_wait() -> None:
+            change(apps, 2)
+            waiting = run.wait_for("ReloadWaiting")
+            assert len(waiting["active"]) == len(server.held), waiting
+
+        found = play_together(server.held, target, save_and_see_it_wait)
+        run.ready(2)
+        assert run.all("WorkLost") == []
+        assert run.all("Trouble") == []
+        assert run.stop() == 0
+    assert_same(expected, found, run.story)
+
+
+def change(apps: Path, version: int) -> None:
+    """Save a file that the app imports; each version has a length of its own."""
+    save(apps / "parts.py", (APPS / "parts.py").read_text() + "#" * version + "\n")
+
+
+# -- while files are saved --------------------------------------------------------------------------------------------
+
+CLOSED_BY_RELOAD = b"\x88\x02\x03\xf4"  # 1012
+
+
+@contextmanager
+def saving(run: Run, apps: Path, pause: float) -> Iterator[list[int]]:
+    """Save an imported file all the time, so long after each worker is ready; the generations that came."""
+    over, generations = threading.Event(), [1]
+
+    def save_on() -> None:
+        while not over.wait(pause):
+            change(apps, generations[-1] + 1)
+            run.ready(generations[-1] + 1)
+            generations.append(generations[-1] + 1)
+
+    with ThreadPoolExecutor(1) as pool:
+        saver = pool.submit(save_on)
+        try:
+            yield generations
+        finally:
+            over.set()
+        saver.result()
+
+
+def accept_idle_close(exchange: Exchange, expected: Result, found: Result) -> Result:
+    """An idle WebSocket or kept-alive connection may be closed by a reload; what came before must be the same."""
+    begun = found.received.removesuffix(CLOSED_BY_RELOAD)
+    if exchange.idle and b"\r\n\r\n" in begun and expected.received.startswith(begun):
+        return expected
+    return found
+
+
+@pytest.mark.parametrize("server", SERVERS, ids=str)
+def test_every_exchange_is_the_same_while_files_are_saved(
+    server: Server, devsup: Callable[..., Run], apps: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    with without_devsup(server, apps, tmp_path / "without", environment) as target:
+        expected = {each.name: target.play(each) for each in server.exchanges}
+    with behind_devsup(server, devsup, tmp_path / "with") as (target, run):
+        found = {}
+        with saving(run, apps, 0.05) as generations:
+            for each in server.exchanges:
+                found[each.name] = accept_idle_close(each, expected[each.name], target.play(each))
+        assert len(generations) > 3
+        assert run.all("WorkLost") == []
+        assert run.all("Trouble") == []
+        assert run.stop() == 0
+    assert_same(expected, found, run.story)
