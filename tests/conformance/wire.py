@@ -147,7 +147,8 @@ class _Client:
                 case Read():
                     self._read_until(step.text)
                 case HalfClose():
-                    self._socket.shutdown(socket.SHUT_WR)
+                    with contextlib.suppress(OSError):  # the server was faster
+                        self._socket.shutdown(socket.SHUT_WR)
                 case Hold():
                     self._target.hold()
                     self._send(step.then)

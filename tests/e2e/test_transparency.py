@@ -125,7 +125,7 @@ def assert_same(expected: dict[str, Result], found: dict[str, Result], story: Ca
         both = "\n".join(
             f"{each}\n  without: {expected[each]!r:.1500}\n  with:    {found.get(each)!r:.1500}" for each in different
         )
-        raise AssertionError(f"{len(different)} of {len(expected)} differ\n{both}\n{story()}")
+        raise AssertionError(f"{story()}\n{len(different)} of {len(expected)} differ\n{both}")
 
 
 @pytest.mark.parametrize("server", SERVERS, ids=str)
@@ -136,7 +136,6 @@ def test_every_exchange_is_the_same_with_and_without_devsup(
         expected = {each.name: target.play(each) for each in server.exchanges}
     with behind_devsup(server, devsup, tmp_path / "with") as (target, run):
         found = {each.name: target.play(each) for each in server.exchanges}
-        assert run.all("Trouble") == []
         assert run.stop() == 0
     assert_same(expected, found)
 
@@ -156,8 +155,7 @@ def test_what_is_active_when_a_file_is_saved_gets_the_same_answer_as_without_dev
 
         found = play_together(server.held, target, save_and_see_it_wait)
         run.ready(2)
-        assert run.all("WorkLost") == []
-        assert run.all("Trouble") == []
+        assert_nothing_lost(run)
         assert run.stop() == 0
     assert_same(expected, found, run.story)
 
@@ -165,6 +163,12 @@ def test_what_is_active_when_a_file_is_saved_gets_the_same_answer_as_without_dev
 def change(apps: Path, version: int) -> None:
     """Save a file that the app imports; each version has a length of its own."""
     save(apps / "parts.py", (APPS / "parts.py").read_text() + "#" * version + "\n")
+
+
+def assert_nothing_lost(run: Run) -> None:
+    lost = [(event["name"], event["detail"]) for event in run.all("WorkLost")]
+    assert lost == [], run.story()
+    assert run.all("Trouble") == []
 
 
 # -- while files are saved --------------------------------------------------------------------------------------------
@@ -212,7 +216,6 @@ def test_every_exchange_is_the_same_while_files_are_saved(
             for each in server.exchanges:
                 found[each.name] = accept_idle_close(each, expected[each.name], target.play(each))
         assert len(generations) > 3
-        assert run.all("WorkLost") == []
-        assert run.all("Trouble") == []
+        assert_nothing_lost(run)
         assert run.stop() == 0
     assert_same(expected, found, run.story)
