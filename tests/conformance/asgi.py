@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import part
 import parts
 from starlette.applications import Starlette
 
@@ -24,7 +25,7 @@ Send = Callable[[Message], Awaitable[None]]
 Scope = dict[str, Any]
 
 SEEN = Path(os.environ["SEEN"])
-TEXT = [(b"content-type", b"text/plain")]
+TEXT = [(b"content-type", b"text/plain"), (b"x-version", part.NAME.encode())]
 WORD: contextvars.ContextVar[str] = contextvars.ContextVar("word", default="unset")
 made: list[str] = []  # the tasks that went through the app's own task factory
 caught: list[int] = []  # signals that the app's own handler has got

@@ -46,6 +46,7 @@ def chunk(data: bytes, extension: str = "") -> bytes:
 
 
 CHUNKED = "Transfer-Encoding: chunked"
+CONTINUE = Read(b"HTTP/1.1 100")
 EXPECT = "Expect: 100-continue"
 PIECES = [chunk(str(number).encode() * 500) for number in range(10)]
 KEEP = "Connection: keep-alive"
@@ -136,10 +137,10 @@ CONNECTIONS = [
 ]
 
 UPLOADS = [
-    http("Expect", request("/echo", EXPECT, "Content-Length: 4", method="POST"), Read(b"100 Continue\r\n\r\n"), b"body"),
+    http("Expect", request("/echo", EXPECT, "Content-Length: 4", method="POST"), CONTINUE, HEAD_END, b"body"),
     http("Expect, body sent at once", request("/echo", EXPECT, method="POST", body=b"at once")),
     http("Expect, body unread", request("/unread", EXPECT, "Content-Length: 4", method="POST")),
-    http("Expect, chunked", request("/echo", EXPECT, CHUNKED, method="POST"), Read(b"100 Continue\r\n\r\n"), *PIECES, chunk(b"")),
+    http("Expect, chunked", request("/echo", EXPECT, CHUNKED, method="POST"), CONTINUE, HEAD_END, *PIECES, chunk(b"")),
     http("Expect something else", request("/echo", "Expect: tea", method="POST", body=b"tea")),
     http("chunked", request("/echo", CHUNKED, method="POST"), *PIECES, chunk(b"")),
     http("chunked byte by byte", request("/echo", CHUNKED, method="POST"), Trickle(b"".join(PIECES[:2]), 3), chunk(b"")),
@@ -312,7 +313,8 @@ HELD = [
         "held after 100",
         request("/echo?hold", EXPECT, "Content-Length: 4", method="POST"),
         Hold(),
-        Read(b"100 Continue\r\n\r\n"),
+        CONTINUE,
+        HEAD_END,
         b"body",
     ),
     http("held amid chunks", request("/echo?hold", CHUNKED, method="POST"), *PIECES[:5], Hold(), *PIECES[5:], chunk(b"")),
@@ -338,3 +340,56 @@ HELD = [
 ]
 
 HTTP = [*ORDINARY, *VERSIONS, *CONNECTIONS, *UPLOADS, *INVALID, *STARLETTE]
+
+
+# -- WSGI -------------------------------------------------------------------------------------------------------------
+
+FORM = ("Content-Type: application/x-www-form-urlencoded",)
+WSGI = [
+    *(http(f"{method} echo", request("/echo?a=%20b", method=method)) for method in ("GET", "DELETE", "OPTIONS", "BREW", "HEAD")),
+    *(http(f"{method} echo", request("/echo", method=method, body=b"a=1")) for method in ("POST", "PUT", "PATCH")),
+    http("environ", request("/environ?q=1", "X-B: 1", "x-a: 2", "X-B: 3", "User-Agent: us")),
+    *(http(f"{method} {path}", request(path, method=method)) for path in ("/big", "/nope") for method in ("GET", "HEAD")),
+    *(http(f"{method} pieces", request("/pieces", method=method), seen="closed") for method in ("GET", "HEAD")),
+    *(http(path, request(path)) for path in ("/write", "/headers", "/file")),
+    *(http(f"status {status}", request(f"/nothing?{status}")) for status in (200, 204, 304, 404, 599)),
+    http("pieces that fail", request("/pieces?fails"), seen="closed"),
+    *(http(f"raises {kind}", request(f"/raises?{kind}")) for kind in ("", "replaced", "started", "twice", "unstarted")),
+    http("event stream", request("/events", "Accept: text/event-stream")),
+    http("big, read late", request("/big"), lazy=True),
+    http("client leaves", request("/big"), Read(b"\r\n\r\n"), Leave()),
+    *VERSIONS,
+    *CONNECTIONS,
+    *UPLOADS,
+    *INVALID,
+    http("Flask form", request("/flask/echo?a=1", *FORM, method="POST", body=b"b=2&c=3"), seen="torn_down"),
+    http("Flask HEAD", request("/flask/echo", method="HEAD")),
+    http("Flask 405", request("/flask/echo", method="DELETE")),
+    http("Flask OPTIONS", request("/flask/echo", method="OPTIONS")),
+    http("Flask stream", request("/flask/stream"), seen="torn_down"),
+    http("Flask session", request("/flask/session")),
+    http("Flask redirect", request("/flask/moved")),
+    http("Flask exception", request("/flask/teapot")),
+    http("Flask error", request("/flask/broken")),
+    http("Flask 404", request("/flask/none")),
+    http("a WebSocket over WSGI", handshake("/echo"), HalfClose()),
+]
+
+WSGI_HELD = [
+    http("held GET", request("/echo?hold"), Hold()),
+    http("held HEAD", request("/big?hold", method="HEAD"), Hold()),
+    http("held HTTP/1.0", request("/pieces?hold", version="HTTP/1.0"), Hold()),
+    http("held error", request("/raises?hold"), Hold()),
+    http("held, read late", request("/big?hold"), Hold(), lazy=True),
+    http("held half-closed", request("/echo?hold"), HalfClose(), Hold()),
+    http("held in a body", request("/echo?hold", "Content-Length: 10", method="POST") + b"12345", Hold(), b"67890"),
+    http("held amid chunks", request("/echo?hold", CHUNKED, method="POST"), *PIECES[:5], Hold(), *PIECES[5:], chunk(b"")),
+    http(
+        "held after 100",
+        request("/echo?hold", EXPECT, "Content-Length: 4", method="POST"),
+        CONTINUE,
+        HEAD_END,
+        Hold(b"body"),
+    ),
+    http("held Flask stream", request("/flask/stream?hold"), Hold()),
+]

@@ -52,19 +52,40 @@ def uvicorn(http: str, loop: str, ws: str, *options: str, **env: str) -> Server:
     return Server(f"uvicorn-{http}-{loop}-{ws}", command, HTTP + WEBSOCKETS, HELD, tuple(env.items()))
 
 
+HYPERCORN = "hypercorn asgi:app --bind 127.0.0.1:@PORT@ --graceful-timeout 1 --worker-class "
+# What a server leaves open, or does not tell its app: nothing to wait for, with or without devsup.
+OPEN_WSGI = {"HTTP/1.0 keep-alive", "pipelined byte by byte", "a negative length"}
+OPEN_HYPERCORN = {"HTTP/1.2", "HTTP/3.0", "half-closed", "half-closed with a body", "half-closed at once", "WS by POST"}
+OPEN_HYPERCORN |= {"disconnect", "disconnect by reset", "WS late sends", "held disconnect", "held half-closed"}
+RUN_SIMPLE = """
+import sys
+from werkzeug.serving import run_simple
+from wsgi import app
+run_simple("127.0.0.1", int(sys.argv[1]), app, threaded=True)
+"""
+HYPERCORNS = tuple(each for each in HTTP + WEBSOCKETS if each.name not in OPEN_HYPERCORN)
+HYPERCORNS_HELD = tuple(each for each in HELD if each.name not in OPEN_HYPERCORN)
+WSGI = tuple(each for each in exchanges.WSGI if each.name not in OPEN_WSGI)
+WSGI_HELD = tuple(exchanges.WSGI_HELD)
 SERVERS = [
     uvicorn("h11", "asyncio", "websockets"),
     uvicorn("httptools", "uvloop", "websockets-sansio", "--root-path", "/root", OWN_FACTORY="1"),
     uvicorn("h11", "uvloop", "wsproto", "--no-proxy-headers"),
     uvicorn("httptools", "asyncio", "websockets", "--limit-concurrency", "100", "--header", "X-Served:yes", OWN_FACTORY="1"),
+    Server("hypercorn", HYPERCORN + "asyncio", HYPERCORNS, HYPERCORNS_HELD),
+    Server("hypercorn-uvloop", HYPERCORN + "uvloop", HYPERCORNS, HYPERCORNS_HELD),
+    Server("werkzeug", "python serve.py @PORT@", WSGI, WSGI_HELD),
+    Server("flask", "flask --app wsgi:flask run --port @PORT@", WSGI, WSGI_HELD),
+    Server("flask-debug", "flask --app wsgi:flask run --debug --no-reload --port @PORT@", WSGI, WSGI_HELD),
 ]
 
 
 @pytest.fixture
 def apps(project: Path) -> Path:
     """The project with the apps in it; the file that they serve has one date."""
-    for name in ("asgi.py", "parts.py"):
+    for name in ("asgi.py", "parts.py", "wsgi.py", "part.py"):
         shutil.copy(APPS / name, project)
+    (project / "serve.py").write_text(RUN_SIMPLE)
     data = project / "data.txt"
     data.write_text("0123456789abcdef\n" * 1000)
     os.utime(data, (1e9, 1e9))
@@ -161,8 +182,8 @@ def test_what_is_active_when_a_file_is_saved_gets_the_same_answer_as_without_dev
 
 
 def change(apps: Path, version: int) -> None:
-    """Save a file that the app imports; each version has a length of its own."""
-    save(apps / "parts.py", (APPS / "parts.py").read_text() + "#" * version + "\n")
+    """Save a file that either app imports; each version has a length of its own."""
+    save(apps / "part.py", (APPS / "part.py").read_text() + "#" * version + "\n")
 
 
 def assert_nothing_lost(run: Run) -> None:

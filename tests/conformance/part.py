@@ -1,0 +1,3 @@
+"""What a save changes."""
+
+NAME = "part"
