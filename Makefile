@@ -48,10 +48,11 @@ format: $(READY) ## let ruff format and fix what it can
 bench: $(READY) ## compare with uvicorn (ARGS="reload start rps idle help --json FILE")
 	$(BIN)/python -m bench $(ARGS)
 
-soak: $(READY) ## run the tests that take minutes
+soak: $(READY) ## run the tests that take minutes, on the packages of tests/apps/install.py
+	$(BIN)/python tests/apps/install.py
 	$(BIN)/python -m pytest -m soak --timeout=3600 $(ARGS)
 
 clean: ## remove what make and the tools have made
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .venv-apps .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name .devsup -type d -prune -exec rm -rf {} +
