@@ -1,6 +1,6 @@
 """The apps that the start styles serve: each as small as its framework allows, all with the same few routes.
 
-`/` answers the version, `/slow` answers it once the file `release` lies beside the app, `/stream` never ends. Each import prints
+`/` answers the version, `/slow` answers it once the file `release` lies in the folder, `/stream` never ends. Each import prints
 a line. `"v1"` is what a test replaces, `@PORT@` the port.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 print("imported", __name__, os.getpid(), flush=True)
 VERSION = "v1"
-RELEASE = Path(__file__).resolve().with_name("release")
+RELEASE = Path.cwd() / "release"
 EVENTS = "text/event-stream"
 
 def hold():

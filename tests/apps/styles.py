@@ -206,7 +206,7 @@ FRAMEWORK_STYLES = [
         "litestar[standard]",
         "litestar --app main:app run --reload --port @PORT@",
         _py(app.LITESTAR),
-        reloader="uvicorn",
+        reloader="litestar",
     ),
     Style("fastapi-dev", "fastapi[standard]", "fastapi dev main.py --port @PORT@", _py(app.FASTAPI), reloader="uvicorn"),
     Style("fastapi-run", "fastapi[standard]", "fastapi run main.py --port @PORT@", _py(app.FASTAPI)),
