@@ -208,12 +208,27 @@ class Drain:
 
 
 def leave(loop=None):
-    """End the program as its user would: by its manager's or its own handler of SIGTERM, else by SystemExit in its loop."""
+    """End the program as its user would: by its manager, its own handler of SIGTERM, SystemExit in its loop, or Ctrl-C."""
     if agent.manager is not None:
         os.kill(agent.manager, signal.SIGTERM)
-        return
-    if signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, None) or loop is None:
+    elif signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, None):
         os.kill(os.getpid(), signal.SIGTERM)
-    else:
+    elif loop is not None:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(sys.exit, 0)
+    elif callable(signal.getsignal(signal.SIGINT)):
+        _without_traceback()
+        os.kill(os.getpid(), signal.SIGINT)
+    else:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _without_traceback():
+    """Nobody has pressed Ctrl-C: the program need not say where it was."""
+    show = sys.excepthook
+
+    def excepthook(kind, exc, trace):
+        if kind is not KeyboardInterrupt:
+            show(kind, exc, trace)
+
+    sys.excepthook = excepthook

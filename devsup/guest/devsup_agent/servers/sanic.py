@@ -48,7 +48,7 @@ def _wrap(app_class):
 
     async def handle(self, request, *args, **kwargs):
         drain = getattr(self.ctx, "devsup", None)
-        if drain is None:
+        if drain is None or hasattr(request.ctx, "devsup"):  # another app of this process has planted it too
             return await handle_request(self, request, *args, **kwargs)
         request.ctx.devsup = record = _record(request, drain)
         return await handled.run(drain, record, handle_request(self, request, *args, **kwargs))

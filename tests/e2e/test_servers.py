@@ -1,0 +1,305 @@
+"""Servers other than uvicorn: a save waits for what they work on, nobody is refused, and they end as their user would end them."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import LIMIT, Event, Run, fetch, save, wait_until
+from serverapps import BIG, BY_NAME, SERVERS, Server
+
+Start = Callable[..., Run]
+
+
+def label(version: int) -> str:
+    """Each of another length: a compiled file of the version before is never taken for this one's."""
+    return f"v{version}" + "." * version
+
+
+class App:
+    """The app of one test: its code by version, and devsup in front of its server."""
+
+    def __init__(self, start: Start, project: Path, port: int, server: Server) -> None:
+        self._start, self.project, self.port, self.server = start, project, port, server
+
+    def save(self, version: int, code: str = "") -> None:
+        """Write this version of its code."""
+        save(self.project / "main.py", (code or self.server.code).replace("@VERSION@", label(version)))
+
+    def run(self, *options: str, extra: tuple[str, ...] = (), code: str = "") -> Run:
+        """Start it, and wait until it serves."""
+        self.save(1, code)
+        words = [*self.server.words(self.port), *extra]
+        run = self._start(*words, options=list(options), env={"APP_PORT": str(self.port)})
+        run.ready()
+        return run
+
+    def let(self, name: str = "go") -> None:
+        """End what waits for the file `name`."""
+        (self.project / name).touch()
+
+    def hold(self, run: Run, name: str = "go") -> socket.socket:
+        """A request that the app works on until `let(name)`."""
+        sock = ask(self.port, f"/held?until={name}")
+        run.wait_for_line(f"begins {name}")
+        return sock
+
+    def reload(self, run: Run, version: int) -> None:
+        """Save the next version, and wait until it serves."""
+        self.save(version)
+        run.ready(version)
+
+    def config(self, text: str) -> None:
+        """The project's devsup.toml."""
+        (self.project / "devsup.toml").write_text(text)
+
+
+@pytest.fixture
+def app(devsup: Start, project: Path, port: int, server: Server) -> App:
+    """The app on the test's server."""
+    return App(devsup, project, port, server)
+
+
+def on(*names: str, others: bool = True) -> Any:
+    """Run the test on these servers, and on `others` only in the soak."""
+    chosen = [*(BY_NAME[name] for name in names), *(each for each in SERVERS if others and each.name not in names)]
+    marks = {each.name: () if each.name in names else (pytest.mark.soak,) for each in chosen}
+    params = [pytest.param(each, id=each.name, marks=marks[each.name]) for each in chosen]
+    return pytest.mark.parametrize("server", params)
+
+
+def only(chosen: list[Server], *quick: str) -> Any:
+    """Run the test on the `quick` ones of these, and on all of them in the soak."""
+    return pytest.mark.parametrize(
+        "server",
+        [pytest.param(each, id=each.name, marks=() if each.name in quick else (pytest.mark.soak,)) for each in chosen],
+    )
+
+
+ALL = [each.name for each in SERVERS]
+KNOWN = [each for each in SERVERS if each.knows]
+NO_ATEXIT = {"gunicorn-uvicorn"}  # its worker dies of its own SIGTERM, also without devsup
+NO_100 = {"sanic"}
+NO_CLOSE = {"http.server"}  # its handlers write by themselves: there is nothing to close
+CHATTY = [each for each in SERVERS if each.websockets]
+
+
+def ask(port: int, path: str, head: str = "", body: bytes = b"", *, keep: bool = False) -> socket.socket:
+    """Send a request on a connection of its own."""
+    sock = socket.create_connection(("127.0.0.1", port), timeout=LIMIT)
+    sock.settimeout(LIMIT)
+    method, length = ("POST", f"Content-Length: {len(body)}\r\n") if body else ("GET", "")
+    close = "" if keep else "Connection: close\r\n"
+    sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{close}{length}{head}\r\n".encode() + body)
+    return sock
+
+
+def read_answer(sock: socket.socket, data: bytes = b"") -> tuple[int, bytes, bytes]:
+    """(status, body, what came behind it) of one answer with a Content-Length, or up to the connection's end; 0 for none."""
+    while b"\r\n\r\n" not in data:
+        piece = sock.recv(65536)
+        if not piece:
+            return 0, data, b""
+        data += piece
+    head, _, data = data.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: *(\d+)", head.lower())
+    wanted = int(length.group(1)) if length else 2**40
+    while len(data) < wanted:
+        piece = sock.recv(65536)
+        if not piece:
+            break
+        data += piece
+    return int(head.split()[1]), data[:wanted], data[wanted:]
+
+
+def answer(sock: socket.socket) -> tuple[int, str]:
+    """(status, body) of the one answer on a connection."""
+    with sock:
+        status, body, _ = read_answer(sock)
+    return status, body.decode()
+
+
+def waiting(run: Run) -> list[str]:
+    """What the reload waits for, once it has said so."""
+    event = wait_until(lambda: [each for each in run.all("ReloadWaiting") if each["active"]], LIMIT, run.story)[0]
+    return [each["name"] for each in event["active"]]
+
+
+def has_no_complaint(run: Run) -> None:
+    """Nothing lost, nothing went wrong, no worker died by itself."""
+    assert not run.all("WorkLost"), run.story()
+    assert not run.all("Trouble"), run.story()
+    assert all(each["expected"] for each in run.all("WorkerExited")), run.story()
+
+
+def inodes(port: int) -> set[str]:
+    """The sockets that listen on a port."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {row[9] for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port}
+
+
+# -- every server: the story of a save ------------------------------------------------------------------------------------
+
+
+@on(*ALL)
+def test_a_request_in_flight_is_answered_by_the_code_it_met(app: App, server: Server) -> None:
+    run = app.run()
+    before = inodes(app.port)
+    with closing(app.hold(run)) as sock:
+        host, port = sock.getsockname()
+        app.save(2)
+        assert waiting(run) == ["GET /held" if server.knows else f"a request from {host}:{port}"], run.story()
+        app.let()
+        assert answer(sock) == (200, "held " + label(1)), run.story()
+    run.ready(2)
+    assert fetch(app.port) == (200, label(2))
+    assert inodes(app.port) == before
+    assert len(before) == 1
+    assert len(run.all("ListenerKept")) == 1
+    assert run.lines().count("imported " + label(2)) == server.processes, run.story()
+    if server.name not in NO_ATEXIT:
+        assert "atexit " + label(1) in run.lines(), run.story()
+    if 'print("finally"' in server.code:
+        assert "finally " + label(1) in run.lines(), run.story()
+    has_no_complaint(run)
+    assert run.stop() == 0, run.story()
+    assert run.all("Stopped")[0]["left"] == [], run.story()
+
+
+# -- what is under way on its connection ----------------------------------------------------------------------------------
+
+
+@on("hypercorn", "gunicorn-gthread", "gunicorn-asgi", "daphne", "waitress", "aiohttp", "tornado", "http.server", "asyncio", "threads")
+def test_a_half_sent_head_and_a_half_sent_body_survive_a_save(app: App, server: Server) -> None:
+    run = app.run()
+    body = b"b" * 300_000
+    with closing(socket.create_connection(("127.0.0.1", app.port), LIMIT)) as sock:
+        head = f"POST /echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        sock.sendall(head[:30])
+        settle(sock)
+        app.save(2)
+        waiting(run)
+        sock.sendall(head[30:] + body[:1000])
+        settle(sock)
+        # That a part of the body is read must not look like an answer.
+        sock.sendall(body[1000:])
+        assert answer(sock) == (200, label(1) + " " + body.decode()), run.story()
+    run.ready(2)
+    with closing(socket.create_connection(("127.0.0.1", app.port), LIMIT)) as sock:
+        sock.sendall(head + body[:1000])
+        settle(sock)
+        app.save(3)
+        wait_until(lambda: len(run.all("ReloadWaiting")) > 1 and waiting(run), LIMIT, run.story)
+        sock.sendall(body[1000:])
+        assert answer(sock) == (200, label(2) + " " + body.decode()), run.story()
+    run.ready(3)
+    has_no_complaint(run)
+
+
+@on("hypercorn", "gunicorn", "gunicorn-asgi", "daphne", "waitress", "aiohttp", "tornado", "http.server", "asyncio", "threads")
+def test_a_slow_client_gets_the_whole_of_a_large_answer(app: App, server: Server) -> None:
+    run = app.run()
+    with closing(ask(app.port, "/big")) as sock:
+        assert sock.recv(1) == b"H"
+        app.save(2)
+        run.wait_for("ReloadStarted")
+        time.sleep(0.5)  # as slow as a client can be: what is not read now must not be lost
+        status, body, _ = read_answer(sock, b"H")
+    assert (status, len(body)) == (200, BIG), run.story()
+    run.ready(2)
+    assert fetch(app.port) == (200, label(2))
+    has_no_complaint(run)
+
+
+PIPELINES = "hypercorn gunicorn-gthread gunicorn-asgi daphne waitress aiohttp tornado http.server asyncio threads".split()
+
+
+@on(*PIPELINES, others=False)
+def test_a_request_that_was_sent_behind_another_is_answered(app: App, server: Server) -> None:
+    run = app.run()
+    with closing(ask(app.port, "/held?until=go", keep=True)) as sock:
+        run.wait_for_line("begins go")
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        app.save(2)
+        waiting(run)
+        app.let()
+        status, body, rest = read_answer(sock)
+        assert (status, body) == (200, b"held " + label(1).encode()), run.story()
+        status, body, _ = read_answer(sock, rest)
+        assert (status, body) == (200, label(1).encode()), run.story()
+    run.ready(2)
+    has_no_complaint(run)
+
+
+@on("hypercorn", "gunicorn", "daphne", "waitress", "aiohttp", "tornado", "http.server")
+def test_a_client_that_expects_100_continue_sends_its_body(app: App, server: Server) -> None:
+    if not server.knows:
+        pytest.skip("it does not speak so much HTTP")
+    run = app.run()
+    with closing(socket.create_connection(("127.0.0.1", app.port), LIMIT)) as sock:
+        head = "POST /echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+        sock.sendall(head.encode())
+        told = sock.recv(1000) if server.name not in NO_100 else b""
+        app.save(2)
+        waiting(run)
+        sock.sendall(b"body")
+        data = told.partition(b"\r\n\r\n")[2]
+        assert told.startswith(b"HTTP/1.1 100") or server.name in NO_100, told
+        status, body, _ = read_answer(sock, data)
+    assert (status, body.decode()) == (200, label(1) + " body"), run.story()
+    run.ready(2)
+    has_no_complaint(run)
+
+
+def settle(sock: socket.socket) -> None:
+    """Until the other side's kernel has all that was sent."""
+    wait_until(lambda: sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[24:28] == b"\0" * 4)
+
+
+# -- work that does not end -----------------------------------------------------------------------------------------------
+
+
+@on("hypercorn", "gunicorn-gthread", "gunicorn-w2", "daphne", "waitress", "aiohttp", "tornado", "http.server", "asyncio", "threads")
+def test_a_hung_request_is_cut_at_the_limit_and_named(app: App, server: Server) -> None:
+    run = app.run("--drain-timeout", "1", "--stop-timeout", "1")
+    with closing(app.hold(run)) as sock:
+        host, port = sock.getsockname()
+        app.save(2)
+        run.ready(2)
+        lost = [each["name"] for each in run.all("WorkLost")]
+        assert lost == ["GET /held" if server.knows else f"a request from {host}:{port}"], run.story()
+        assert fetch(app.port) == (200, label(2))
+    assert run.stop() == 0, run.story()
+
+
+@only(KNOWN, "hypercorn", "gunicorn-asgi", "gunicorn-gthread", "daphne", "waitress", "aiohttp", "tornado", "django")
+def test_an_endless_stream_ends_at_an_event_s_end(app: App, server: Server) -> None:
+    app.config('[services.app]\nstreams = { "/stream" = "endless" }\nstream_grace = 1.0\n')
+    run = app.run()
+    with closing(ask(app.port, "/stream")) as sock:
+        data = sock.recv(65536)
+        app.save(2)
+        while piece := sock.recv(65536):
+            data += piece
+    assert b"data: " + label(1).encode() in data
+    assert re.search(rb"\n\n(\r\n0\r\n\r\n)?$|\n\n\r\n0\r\n\r\n$", data), data[-100:]
+    run.ready(2)
+    wait_until(lambda: "stream closed " + label(1) in run.lines() or server.name in NO_CLOSE, 5, run.story)
+    reloaded = run.wait_for("Reloaded")
+    assert reloaded["waited"] < 2.5, run.story()
+    has_no_complaint(run)
+    with closing(ask(app.port, "/stream")) as sock:
+        assert sock.recv(65536)
+        begun = time.monotonic()
+        assert run.stop() == 0, run.story()
+        assert time.monotonic() - begun < 4, run.story()
+    assert run.all("Stopped")[0]["left"] == [], run.story()
