@@ -212,7 +212,7 @@ def test_a_slow_client_gets_the_whole_of_a_large_answer(app: App, server: Server
         assert sock.recv(1) == b"H"
         app.save(2)
         run.wait_for("ReloadStarted")
-        time.sleep(0.5)  # as slow as a client can be: what is not read now must not be lost
+        time.sleep(0.3)  # as slow as a client can be: what is not read now must not be lost
         status, body, _ = read_answer(sock, b"H")
     assert (status, len(body)) == (200, BIG), run.story()
     run.ready(2)
@@ -261,8 +261,16 @@ def test_a_client_that_expects_100_continue_sends_its_body(app: App, server: Ser
 
 
 def settle(sock: socket.socket) -> None:
-    """Until the other side's kernel has all that was sent."""
+    """Until the server has accepted the connection, and its kernel has all that was sent."""
     wait_until(lambda: sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[24:28] == b"\0" * 4)
+    port = sock.getsockname()[1]
+    wait_until(lambda: is_accepted(port))
+
+
+def is_accepted(port: int) -> bool:
+    """Whether the connection from this port belongs to a process, and not to a listener's queue."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(row[9] != "0" for row in rows if int(row[2].rpartition(":")[2], 16) == port)
 
 
 # -- work that does not end -----------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ _HOOKS = {
     "uvicorn.config": "servers.uvicorn",
     "uvicorn.server": "servers.uvicorn",
     "uvicorn.supervisors.multiprocess": "servers.uvicorn",
+    "uvloop": "servers.uvloop",
     "gunicorn.arbiter": "servers.gunicorn",
     "gunicorn.workers.base": "servers.gunicorn",
     "hypercorn.run": "servers.hypercorn",

@@ -12,8 +12,8 @@ _ESTABLISHED = 1
 
 
 def awaits_answer(sock):
-    """Whether the last thing that happened on a connection is that data came; its end is none."""
-    if _has_unread(sock):
+    """Whether data came last on a connection, its end being none, or its client has not yet taken all that was sent."""
+    if _waits(sock, termios.FIONREAD) or _waits(sock, termios.TIOCOUTQ):
         return True
     info = _info(sock)
     if info is None:
@@ -31,13 +31,20 @@ def heard_within(transport, seconds):
         return False
     with contextlib.closing(socket.socket(fileno=fd)) as sock:
         info = _info(sock)
-        return _has_unread(sock) or (info is not None and struct.unpack_from("I", info, 52)[0] < seconds * 1000)
+        return _waits(sock, termios.FIONREAD) or (info is not None and struct.unpack_from("I", info, 52)[0] < seconds * 1000)
 
 
-def _has_unread(sock):
+def shut(sock):
+    """Let nothing more be read of a connection, as if its client had left."""
+    with contextlib.suppress(OSError, ValueError), contextlib.closing(socket.socket(fileno=os.dup(sock.fileno()))) as same:
+        same.shutdown(socket.SHUT_RD)
+
+
+def _waits(sock, queue):
+    """Whether bytes wait in one of the kernel's two queues of a connection."""
     try:
         # Not a look by recv: that would wait as long as the socket's own time-out says.
-        return fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0" * 4) != b"\0" * 4
+        return fcntl.ioctl(sock.fileno(), queue, b"\0" * 4) != b"\0" * 4
     except (OSError, ValueError, AttributeError):  # closed
         return False
 

@@ -203,8 +203,14 @@ def _accept_at_once(self):
     raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
 
+def note(connection):
+    """A connection was accepted without our `accept`; it is known by its transport."""
+    with accepting:
+        _accepted[connection] = time.monotonic()
+
+
 def accepted():
-    """The connections of kept listeners: {socket: when it was accepted}; of uvloop's and Rust's none."""
+    """The connections of kept listeners: {socket or transport: when it was accepted}; of Rust's none."""
     with accepting:
         return dict(_accepted)
 

@@ -32,7 +32,6 @@ def wrap(app, drain):
             request = drain.begin(Request(environ))
 
             def over():
-                request.transport = _channel(environ)
                 drain.end(request)
 
         def begin(status, headers, exc_info=None):
@@ -50,11 +49,6 @@ def wrap(app, drain):
 
     devsup.app = app  # type: ignore[attr-defined] # how the routes are found
     return devsup
-
-
-def _channel(environ):
-    """What holds the answer until its client has read it, where the server writes later (waitress)."""
-    return getattr(environ.get("waitress.client_disconnected"), "__self__", None)
 
 
 def _watched(pieces, request, over):

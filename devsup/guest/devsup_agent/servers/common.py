@@ -9,7 +9,6 @@ shut for reading, which servers take for a client that has left.
 import contextlib
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -22,7 +21,7 @@ LOOK = 0.05  # seconds between looks at what nothing tells of; only while a relo
 
 
 class Connection:
-    """One accepted connection, as far as the kernel tells of it. A record, like a request's."""
+    """One accepted connection, as far as the kernel tells of it. A record, like a request's. `sock` may be a transport."""
 
     cut = told = upgraded = False
     task = peer = transport = None
@@ -31,13 +30,16 @@ class Connection:
         self._sock = weakref.ref(sock)
         self.started = since
         self.shut = False
-        with contextlib.suppress(OSError):
-            self.peer = sock.getpeername()[:2]
+        with contextlib.suppress(OSError, AttributeError):
+            self.peer = self.sock.getpeername()[:2]
 
     @property
     def sock(self):
         """The socket, while somebody else holds it."""
-        return self._sock()
+        found = self._sock()
+        if hasattr(found, "is_closing"):  # its number may be another's by now
+            return None if found.is_closing() else found.get_extra_info("socket")
+        return found
 
     @property
     def name(self):
@@ -69,8 +71,8 @@ class Connection:
         """Let the server find it closed by its client."""
         if not self.shut:
             self.shut, self.started = True, time.monotonic()
-            with contextlib.suppress(OSError, AttributeError):
-                self.sock.shutdown(socket.SHUT_RD)
+            with contextlib.suppress(AttributeError):
+                kernel.shut(self.sock)
 
 
 class Drain:

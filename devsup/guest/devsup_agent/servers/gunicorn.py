@@ -1,10 +1,13 @@
 """gunicorn: each of its workers serves, and the arbiter that would replace them is told to stop."""
 
 import functools
+import signal
 
 from devsup_agent import asgi, guard, wsgi
 from devsup_agent.agent import agent
 from devsup_agent.servers import common
+
+_STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 
 def patch(module):
@@ -28,7 +31,18 @@ def _patch_arbiter(arbiter_class):
                 app.cfg.set("reload", False)
         setup(self, app)
 
-    arbiter_class.setup = set_up
+    spawn_worker = arbiter_class.spawn_worker
+
+    @functools.wraps(spawn_worker)
+    def spawn(self):
+        # A signal that comes before the new worker has its own handlers would be taken by the arbiter's, and change nothing.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
+        try:
+            return spawn_worker(self)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
+
+    arbiter_class.setup, arbiter_class.spawn_worker = set_up, spawn
 
 
 def _patch_worker(worker_class):
@@ -38,14 +52,18 @@ def _patch_worker(worker_class):
     def initialised(self):
         with guard("a hook of gunicorn"):
             agent.manager, agent.manages = self.ppid, False
-            run = self.run
+            run, init_signals = self.run, self.init_signals
+
+            def listen_to_signals():
+                init_signals()
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
 
             def serve():
                 with guard("a hook of gunicorn"):
                     _serve(self)
                 return run()
 
-            self.run = serve
+            self.run, self.init_signals = serve, listen_to_signals
         init_process(self)
 
     worker_class.init_process = initialised
