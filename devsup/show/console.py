@@ -145,19 +145,10 @@ class Console:
 
     def _simple(self, event: Event) -> list[str]:
         match event:
-            case events.ReloadStarted(files=files):
-                names = ", ".join(_plain(self._short(path)) for path in files[:3]) + (
-                    f" and {len(files) - 3} more" if len(files) > 3 else ""
-                )
-                return [f"{names} changed: reload" if files else "reload"]
             case events.ChangeIgnored(path=path, reason=reason, more=more):
                 also = f" and {more} more" if more else ""
                 reason = reason.replace("imported it", "imported them") if more else reason
                 return [f"[dim]{_plain(self._short(path))}{also} changed; {_plain(reason)}: no reload[/dim]"]
-            case events.ReloadSuspended(files=files):
-                return [_suspended(_plain(self._short(path))) for path in files[:_MOST_FILES]]
-            case events.ReloadCancelled(reason=reason):
-                return [f"[dim]reload called off: {_plain(reason)}[/dim]"]
             case events.WorkLost(name=name, age=age, detail=detail):
                 return [f"[red]lost[/red]: {_plain(name)} after {age:.1f} s{': ' + _plain(detail) if detail else ''}"]
             case events.RestartScheduled(delay=delay, crashes=crashes):
@@ -171,8 +162,6 @@ class Console:
                 return _foreign(command)
             case events.ListenerClosed(url=url):
                 return [f"[dim]{_plain(url)} is no longer served: closed[/dim]"]
-            case events.StreamLearned():
-                return [_learned(event)] if event.decision == "endless" or self._level == "verbose" else []
             case events.Status(phase=phase, pid=pid, active=active):
                 names = ", ".join(f"{_plain(each.name)} {each.age:.1f} s" for each in active) or "nothing"
                 return [f"{phase}, pid {pid}; active: {names}"]
@@ -184,6 +173,22 @@ class Console:
                 return [
                     f"[dim]ended {len(left)} leftover process{'es' if len(left) > 1 else ''}: {', '.join(map(str, left))}[/dim]"
                 ]
+            case _:
+                return self._reloading(event)
+
+    def _reloading(self, event: Event) -> list[str]:
+        match event:
+            case events.ReloadStarted(files=files):
+                names = ", ".join(_plain(self._short(path)) for path in files[:3]) + (
+                    f" and {len(files) - 3} more" if len(files) > 3 else ""
+                )
+                return [f"{names} changed: reload" if files else "reload"]
+            case events.ReloadSuspended(files=files):
+                return [_suspended(_plain(self._short(path))) for path in files[:_MOST_FILES]]
+            case events.ReloadCancelled(reason=reason):
+                return [f"[dim]reload called off: {_plain(reason)}[/dim]"]
+            case events.StreamLearned():
+                return [_learned(event)] if event.decision == "endless" or self._level == "verbose" else []
             case _:
                 return []
 

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import typing
 import weakref
 
 from devsup_agent import kernel, sockets, work
@@ -36,7 +37,7 @@ class Connection:
     @property
     def sock(self):
         """The socket, while somebody else holds it."""
-        found = self._sock()
+        found: typing.Any = self._sock()
         if hasattr(found, "is_closing"):  # its number may be another's by now
             return None if found.is_closing() else found.get_extra_info("socket")
         return found
