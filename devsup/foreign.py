@@ -71,7 +71,7 @@ class Foreign:
             found, steady = await look.take()
             own = sorted(found - self._supervisor.listeners.kept.keys())  # of the others an agent has told
             slow = handle.links or not self._watched <= set(own)
-            if steady < (_SLOW if slow else _STEADY) or (not own and (handle.links or passed < _LONG)):
+            if steady < (_SLOW if slow else _STEADY) or (not own and (passed < _LONG or self._supervisor.has_agent())):
                 continue
             not_yet = await self._not_yet(own[0]) if own else ""
             if not not_yet:

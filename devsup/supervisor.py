@@ -87,6 +87,10 @@ class Supervisor:
         """The process group of the current worker."""
         return self.current.handle.pid if self.current.handle is not None else None
 
+    def has_agent(self) -> bool:
+        """Whether an agent is in the current worker, which will say when it serves."""
+        return self._meeting.has_agent(self.current.generation)
+
     async def run(self, first: Spawned, spawned_at: float) -> int:
         """Run the service to its end, beginning with a worker that is spawned already; returns devsup's exit code."""
         self._first = (first, spawned_at)

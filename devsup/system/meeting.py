@@ -32,6 +32,10 @@ class Meeting:
         """The two variables by which a worker's processes find us."""
         return {"DEVSUP_LINK": self.path, "DEVSUP_TOKEN": self.token(generation)}
 
+    def has_agent(self, generation: int) -> bool:
+        """Whether any process of that generation has an agent, linked or not."""
+        return os.path.exists(f"{self.path}.{self.token(generation)}")  # noqa: PTH110
+
     def __enter__(self) -> Self:
         return self
 

@@ -27,6 +27,7 @@ class Agent:
         self._prompts = 0
         self._growth = None
         self.servers = []
+        self.final = False  # the stop that goes on is the last one
         self.manages = False  # others serve, this process starts them
         self.manager = None  # pid of the process that would start another in this one's place
         self.settings: dict = {"streams": {}, "learned": {}, "stream_grace": 2.0}
@@ -148,7 +149,8 @@ class Agent:
             if left[0] <= 0:
                 self.send({"drain": "clear", "close_gate": "drained"}.get(op, "done"), seq=seq)
 
-        if message.get("final"):  # nobody reads on: a stream of which nothing is known is no work any more
+        self.final = message.get("final", False)
+        if self.final:  # nobody reads on: a stream of which nothing is known is no work any more
             self.settings = {**self.settings, "streams": {**self.settings["streams"], "*": "endless"}}
         if not self.servers:
             left[0] = 1

@@ -34,10 +34,10 @@ def heard_within(transport, seconds):
         return _waits(sock, termios.FIONREAD) or (info is not None and struct.unpack_from("I", info, 52)[0] < seconds * 1000)
 
 
-def shut(sock):
-    """Let nothing more be read of a connection, as if its client had left."""
+def shut(sock, how):
+    """Let nothing more be read of a connection (SHUT_RD), as if its client had left, or written either (SHUT_RDWR)."""
     with contextlib.suppress(OSError, ValueError), contextlib.closing(socket.socket(fileno=os.dup(sock.fileno()))) as same:
-        same.shutdown(socket.SHUT_RD)
+        same.shutdown(how)
 
 
 def _waits(sock, queue):

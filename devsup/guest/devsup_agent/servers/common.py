@@ -9,6 +9,7 @@ shut for reading, which servers take for a client that has left.
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -73,7 +74,8 @@ class Connection:
         if not self.shut:
             self.shut, self.started = True, time.monotonic()
             with contextlib.suppress(AttributeError):
-                kernel.shut(self.sock)
+                # Nobody reads on after the last stop, and a thread that writes would hold up the server's end.
+                kernel.shut(self.sock, socket.SHUT_RDWR if agent.final else socket.SHUT_RD)
 
 
 class Drain:
