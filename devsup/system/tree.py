@@ -10,7 +10,7 @@ import anyio
 
 from devsup.system import keeper
 
-GRACE = 0.2  # seconds that leftovers have to end by themselves
+GRACE = 0.5  # seconds that leftovers have to end by themselves
 PATIENCE = 1.0  # seconds that leftovers have between TERM and KILL
 
 
