@@ -43,6 +43,7 @@ class Service(Struct, frozen=True, kw_only=True):
     gate_timeout: PositiveSeconds = 5.0
     stop_timeout: Seconds = 5.0
     stream_grace: Seconds = 2.0
+    background_grace: Seconds = 30.0
     probe: Probe = "tcp"
     hold: Seconds = 10.0
     env: Variables = {}

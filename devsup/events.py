@@ -23,13 +23,15 @@ class Exit(msgspec.Struct, frozen=True):
 class Active(msgspec.Struct, frozen=True):
     """Work that a reload waits for: 'WS /ws/query', its age in seconds, and its route where it is an undecided event stream.
 
-    `count` is how many of them this stands for, where only their number is known.
+    `count` is how many of them this stands for. `origin` is the request that has left it behind, where it is a background task;
+    the age is then that request's.
     """
 
     name: str
     age: float
     stream: str = ""
     count: int = 1
+    origin: str = ""
 
 
 class BrokenFile(msgspec.Struct, frozen=True):
@@ -185,12 +187,21 @@ class Reloaded(Event, frozen=True):
 
 
 class WorkLost(Event, frozen=True):
-    """Work that did not reach its client: what, how old, and what is known of its answer."""
+    """Work that did not reach its end: what, how old, and what is known of its answer; `origin` and `count` as in `Active`."""
 
     generation: int
     name: str
     age: float
     detail: str
+    origin: str = ""
+    count: int = 1
+
+
+class DaemonLearned(Event, frozen=True):
+    """A background task that outlived its grace: from now on no reload waits for its like."""
+
+    name: str
+    origin: str
 
 
 class StreamLearned(Event, frozen=True):

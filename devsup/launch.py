@@ -53,7 +53,7 @@ class Plan:
     environment: Callable[[], Mapping[str, str]]
     limits: Limits
     rules: Rules
-    settings: Mapping[str, Any]  # for the agent: streams, stream_grace
+    settings: Mapping[str, Any]  # for the agent: streams, stream_grace, background_grace
     probe: str = "tcp"
 
 
@@ -88,7 +88,11 @@ def make_plan(options: Options, found: Interpreter) -> Plan:
             watch_mode=service.watch_mode,
             exact=frozenset([*env_files, str(cwd / ".env")]),
         ),
-        settings={"streams": service.streams, "stream_grace": service.stream_grace},
+        settings={
+            "streams": service.streams,
+            "stream_grace": service.stream_grace,
+            "background_grace": service.background_grace,
+        },
         probe=service.probe,
     )
 

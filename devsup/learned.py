@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BACK = 30.0  # seconds after the new worker is ready, in which an EventSource has reconnected
-_MOST = 200  # routes; where nobody tells what varies in a path, each is one of its own
+_MOST = 200  # routes, and daemons; where nobody tells what varies in a path, each is one of its own
 
 
 class Facts(msgspec.Struct):
     """What is known of one service; a new kind of fact is a new field with a default."""
 
     streams: dict[str, streams.Seen] = {}
+    daemons: list[str] = []  # background tasks that outlived their grace: 'module:qualified name'
 
 
 class Learned:
@@ -56,14 +57,23 @@ class Learned:
             self.keep()
         return seen.decision != before.decision
 
+    def daemon(self, target: str) -> bool:
+        """Take in that a background task of this name outlived its grace; whether that is news."""
+        if target in self.facts.daemons:
+            return False
+        self.facts.daemons.append(target)
+        self.keep()
+        return True
+
     def keep(self) -> None:
         """Write the facts, beside what other runs of devsup in this folder have written meanwhile."""
         beside = self._path.with_name(f"learned.json.{os.getpid()}")
         with suppress(OSError, ValueError):  # a disk that is full, a path that is no text
             others = self._read()
-            mine, theirs = self.facts.streams, others.get(self._service, Facts()).streams
-            merged = [each for each in theirs.items() if each[0] not in mine] + list(mine.items())
-            self.facts.streams = dict(merged[-_MOST:])
+            mine, theirs = self.facts, others.get(self._service, Facts())
+            merged = [each for each in theirs.streams.items() if each[0] not in mine.streams] + list(mine.streams.items())
+            mine.streams = dict(merged[-_MOST:])
+            mine.daemons = [*(each for each in theirs.daemons if each not in mine.daemons), *mine.daemons][-_MOST:]
             data = msgspec.json.encode({**others, self._service: self.facts})
             beside.write_bytes(msgspec.json.format(data, indent=1) + b"\n")
             beside.replace(self._path)

@@ -39,6 +39,8 @@ class Reception:
         current = self._supervisor.current
         if current.handle is not None and link in current.handle.links:
             current.handle.links.remove(link)
+            if link.prompts or link.debugged:
+                self._pause()
             if link.awaits is not None:
                 self._supervisor.said(link.awaits[0], link, link.awaits[1].round)
 
@@ -52,7 +54,13 @@ class Reception:
             os.close(fd)
 
     def _tell_settings(self, link: Link) -> None:
-        self._soon(link, "settings", **self._supervisor.plan.settings, learned=self._learned.decisions())
+        self._soon(
+            link,
+            "settings",
+            **self._supervisor.plan.settings,
+            learned=self._learned.decisions(),
+            daemons=self._learned.facts.daemons,
+        )
 
     def _soon(self, link: Link, op: str, fds: tuple[int, ...] = (), **fields: Any) -> None:
         async def send() -> None:
@@ -130,13 +138,28 @@ class Reception:
     def _on_drained(self, link: Link, message: Message, _fds: list[int]) -> None:
         self._supervisor.said("close_gate", link, message["seq"])
 
-    def _on_prompt(self, _link: Link, message: Message, _fds: list[int]) -> None:
-        self._supervisor.terminal.prompting = bool(message["on"])
-        self._supervisor.put(words.Prompted(bool(message["on"])))
+    def _on_prompt(self, link: Link, message: Message, _fds: list[int]) -> None:
+        link.prompts = bool(message["on"])
+        self._pause()
+
+    def _on_debugger(self, link: Link, message: Message, _fds: list[int]) -> None:
+        link.debugged = bool(message["on"])
+        self._pause()
+
+    def _pause(self) -> None:
+        """While somebody looks at the program, no limit counts; while it reads from the terminal, the keys are its own."""
+        handle = self._supervisor.current.handle
+        links = handle.links if handle is not None else []
+        self._supervisor.terminal.prompting = any(link.prompts for link in links)
+        self._supervisor.put(words.Prompted(any(link.prompts or link.debugged for link in links)))
 
     def _on_lost(self, link: Link, message: Message, _fds: list[int]) -> None:
-        lost = events.WorkLost(generation=link.generation, name=message["name"], age=message["age"], detail=message["detail"])
-        self._supervisor.bus.publish(lost)
+        fields = {key: message[key] for key in ("name", "age", "detail", "origin", "count") if key in message}
+        self._supervisor.bus.publish(events.WorkLost(generation=link.generation, **fields))
+
+    def _on_daemon(self, _link: Link, message: Message, _fds: list[int]) -> None:
+        if self._learned.daemon(message["target"]):
+            self._supervisor.bus.publish(events.DaemonLearned(name=message["name"], origin=message["origin"]))
 
     def _on_stream(self, link: Link, message: Message, _fds: list[int]) -> None:
         current, route = self._supervisor.current, message["route"]

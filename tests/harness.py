@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
+import os
 import shutil
 import signal
 import socket
@@ -188,3 +190,40 @@ def tool(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed")
     return found
+
+
+def find_python(version: str) -> str:
+    """A Python of this version that runs, on PATH or in pyenv's folder; else a skip that says so."""
+    versions = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    candidates = [shutil.which(f"python{version}"), *(str(path / "bin" / "python") for path in versions.glob(f"{version}.*"))]
+    question = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
+    for candidate in filter(None, candidates):
+        done = subprocess.run([candidate, "-c", question], capture_output=True, text=True, timeout=20, check=False)
+        if done.stdout.strip() == version:
+            return str(candidate)
+    pytest.skip(f"there is no Python {version} with the module venv on PATH or in pyenv's folder")
+
+
+CONSOLE_SCRIPT = "#!{python}\nimport sys\nfrom uvicorn.main import main\nsys.exit(main())\n"
+
+
+def make_environment(folder: Path, python: str, packages: tuple[str, ...]) -> Path:
+    """A virtual environment with copies of these packages and the script `uvicorn`, without devsup."""
+    subprocess.run([python, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=50, stdin=subprocess.DEVNULL)
+    library = next((folder / "lib").glob("python3*")) / "site-packages"
+    for name in packages:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations:
+            source = Path(spec.submodule_search_locations[0])
+            shutil.copytree(source, library / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif spec is not None and spec.origin:
+            shutil.copy(spec.origin, library)
+        for metadata in Path(spec.origin).parent.parent.glob(f"{name}-*.dist-info") if spec and spec.origin else ():
+            shutil.copytree(metadata, library / metadata.name)
+    script = folder / "bin" / "uvicorn"
+    script.write_text(CONSOLE_SCRIPT.format(python=folder / "bin" / "python"))
+    script.chmod(0o755)
+    absent = "import importlib.util as u; raise SystemExit(any(map(u.find_spec, ['devsup', 'anyio', 'msgspec'])))"
+    plain = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    subprocess.run([folder / "bin" / "python", "-c", absent], check=True, timeout=20, cwd=folder, env=plain)
+    return folder

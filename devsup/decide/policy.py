@@ -10,8 +10,8 @@ generation and the round for which they were set, so none need ever be cancelled
         ▼                  ▼
      Broken ◀──3 in 60 s── Resting (back-off)          a save leaves Broken and Resting for Starting; Over is the end
 
-A save while a worker boots is remembered (`stale`) and becomes one more reload. While a debugger prompts no limit counts: a
-timer that fires is set again.
+A save while a worker boots is remembered (`stale`) and becomes one more reload. While a debugger prompts or is attached no limit
+counts, but for the end of a worker whose work the user cuts: a timer that fires is set again.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _next(state: State, fact: Fact) -> Step:
         case Waiting():
             return _while_waiting(phase, state, fact)
         case Stopping():
-            return _while_stopping(phase, state.limits, fact)
+            return _while_stopping(phase, state, fact)
         case Resting() | Broken():
             return _while_down(phase, state.limits, fact)
     assert_never(phase)
@@ -169,6 +169,8 @@ def _while_serving(phase: Serving, state: State, fact: Fact) -> Step:
     match fact:
         case Changed() if limits.reload == "off":
             return phase, ()
+        case ReloadAsked() if limits.reload != "drain":
+            return _stop(generation, "start", limits, cut=True)
         case Changed() | ReloadAsked():
             return _reload(generation, state)
         case Prompted(on=False) if phase.stale:
@@ -203,13 +205,12 @@ def _while_waiting(phase: Waiting, state: State, fact: Fact) -> Step:
             opening = (OpenGate(generation),) if phase.closed else ()
             return Serving(generation), (*opening, Tell(events.ReloadCancelled(reason=reason)))
         case Cleared(round=number) if number == phase.round and not phase.closed:
-            timer = SetTimer("gate", limits.gate_timeout, generation, phase.round)
-            return replace(phase, closed=True), (CloseGate(generation, phase.round), timer)
+            return replace(phase, closed=True), (CloseGate(generation, phase.round), _gate_timer(phase, limits))
         case Drained(round=number) if number == phase.round and phase.closed:
             return _stop(generation, "start", limits, cut=False)
         case TimerFired(name="gate", round=number) if number == phase.round and phase.closed:
             if state.prompting:
-                return phase, (SetTimer("gate", limits.gate_timeout, generation, phase.round),)
+                return phase, (_gate_timer(phase, limits),)
             # A request that waits for its own server would never end behind the gate: let that one in, then try again.
             reopened = replace(phase, closed=False, round=number + 1)
             return reopened, (OpenGate(generation), AskDrain(generation, number + 1))
@@ -227,10 +228,17 @@ def _while_waiting(phase: Waiting, state: State, fact: Fact) -> Step:
             return phase, ()
 
 
-def _while_stopping(phase: Stopping, limits: Limits, fact: Fact) -> Step:
+def _gate_timer(phase: Waiting, limits: Limits) -> SetTimer:
+    """Each round twice as long: clients that come steadily, with work longer than the first, would else never let it drain."""
+    return SetTimer("gate", limits.gate_timeout * 2 ** (phase.round - phase.first), phase.generation, phase.round)
+
+
+def _while_stopping(phase: Stopping, state: State, fact: Fact) -> Step:
     match fact:
         case WorkerExited():
-            return (Over(0), ()) if phase.then == "end" else _start(phase.generation, limits)
+            return (Over(0), ()) if phase.then == "end" else _start(phase.generation, state.limits)
+        case TimerFired(name="stop") if state.prompting and phase.then == "end":
+            return phase, (SetTimer("stop", state.limits.stop_timeout, phase.generation),)
         case TimerFired(name="stop"):
             return phase, (Kill(phase.generation),)
         case StopAsked() if phase.then == "start":

@@ -108,7 +108,7 @@ class StopAsked(msgspec.Struct, frozen=True):
 
 
 class Prompted(msgspec.Struct, frozen=True):
-    """The worker began (or ended) to read from the terminal."""
+    """The worker began (or ended) to read from the terminal, or to be looked at by a debugger."""
 
     on: bool
 

@@ -77,6 +77,10 @@ class Console:
                 return self._exited(event)
             case events.WorkerFailed() | events.Refused():
                 return self._failed(event)
+            case events.WorkLost():
+                return [_lost(event)]
+            case events.DaemonLearned(name=name, origin=origin):
+                return [f"[dim]{_plain(name)}, from {_plain(origin)}, goes on for long: reloads no longer wait for it[/dim]"]
             case _:
                 return self._simple(event)
 
@@ -107,12 +111,13 @@ class Console:
         return f"[green]new code[/green] serves after {event.total:.2f} s ({steps})"
 
     def _waiting(self, event: events.ReloadWaiting) -> list[str]:
-        kinds, many = len(event.active), sum(each.count for each in event.active)
-        names = ", ".join(f"{_plain(each.name)} {each.age:.1f} s" for each in event.active[:5])
+        kinds, names = len(event.active), ", ".join(map(_work, event.active[:5]))
         more = f" and {kinds - 5} more" if kinds > 5 else ""
         held = "; new connections are held" if event.held else ""
-        requests = "request" if many == 1 else "requests"
-        lines = [f"[yellow]waiting for {many} active {requests}[/yellow]: {names}{more}{held} [dim](r reloads now)[/dim]"]
+        requests = _counted([each for each in event.active if not each.origin], "active request")
+        tasks = _counted([each for each in event.active if each.origin], "background task")
+        what = " and ".join(filter(None, (requests, tasks)))
+        lines = [f"[yellow]waiting for {what}[/yellow]: {names}{more}{held} [dim](r reloads now)[/dim]"]
         settings = sorted({f'"{_plain(each.stream)}" = "endless"' for each in event.active if each.stream})
         lines.extend(
             f"[dim]  if nobody waits for its end, put streams = {{ {each} }} into devsup.toml[/dim]" for each in settings
@@ -149,8 +154,6 @@ class Console:
                 also = f" and {more} more" if more else ""
                 reason = reason.replace("imported it", "imported them") if more else reason
                 return [f"[dim]{_plain(self._short(path))}{also} changed; {_plain(reason)}: no reload[/dim]"]
-            case events.WorkLost(name=name, age=age, detail=detail):
-                return [f"[red]lost[/red]: {_plain(name)} after {age:.1f} s{': ' + _plain(detail) if detail else ''}"]
             case events.RestartScheduled(delay=delay, crashes=crashes):
                 self._restarted = True
                 return [f"starting it again in {delay:.2f} s{f' (crash {crashes} within a minute)' if crashes > 1 else ''}"]
@@ -163,7 +166,7 @@ class Console:
             case events.ListenerClosed(url=url):
                 return [f"[dim]{_plain(url)} is no longer served: closed[/dim]"]
             case events.Status(phase=phase, pid=pid, active=active):
-                names = ", ".join(f"{_plain(each.name)} {each.age:.1f} s" for each in active) or "nothing"
+                names = ", ".join(map(_work, active)) or "nothing"
                 return [f"{phase}, pid {pid}; active: {names}"]
             case events.Stopping():
                 return ["[dim]stopping[/dim]"]
@@ -211,6 +214,26 @@ _LOUD = (
     events.WorkLost,
     events.Trouble,
 )
+
+
+def _work(each: events.Active) -> str:
+    if not each.origin:
+        return f"{_plain(each.name)} {each.age:.1f} s"
+    times = f"{each.count} × " if each.count > 1 else ""
+    return f"{times}{_plain(each.name)}, from {_plain(each.origin)}, {each.age:.1f} s"
+
+
+def _counted(active: list[events.Active], what: str) -> str:
+    many = sum(each.count for each in active)
+    return f"{many} {what}{'s' if many > 1 else ''}" if many else ""
+
+
+def _lost(event: events.WorkLost) -> str:
+    if not event.origin:
+        detail = f": {_plain(event.detail)}" if event.detail else ""
+        return f"[red]lost[/red]: {_plain(event.name)} after {event.age:.1f} s{detail}"
+    tasks = "1 background task" if event.count == 1 else f"{event.count} background tasks"
+    return f"[red]{tasks} lost[/red]: {_plain(event.name)}, from {_plain(event.origin)}, after {event.age:.1f} s"
 
 
 def _foreign(command: str) -> list[str]:

@@ -164,10 +164,10 @@ def test_the_walk_finds_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     """A policy that stops a worker twice, or starts one beside another, does not pass."""
     real = policy._while_stopping
 
-    def stops_twice(phase: words.Stopping, limits: words.Limits, fact: words.Fact) -> tuple[words.Phase, words.Commands]:
+    def stops_twice(phase: words.Stopping, state: words.State, fact: words.Fact) -> tuple[words.Phase, words.Commands]:
         if isinstance(fact, words.StopAsked):
             return phase, (words.Stop(phase.generation, cut=True),)
-        return real(phase, limits, fact)
+        return real(phase, state, fact)
 
     monkeypatch.setattr(policy, "_while_stopping", stops_twice)
     with pytest.raises(AssertionError, match="retired twice"):
@@ -220,6 +220,30 @@ def test_no_limit_counts_while_a_debugger_prompts() -> None:
     state, commands = tell(words.WorkerReady(1), words.Changed(), words.Prompted(True), words.TimerFired("drain", 1, 1))
     assert state.phase == words.Waiting(1)
     assert commands == [words.SetTimer("drain", 60.0, 1, 1)]
+
+
+def test_each_round_behind_the_gate_may_last_twice_as_long() -> None:
+    story: tuple[words.Fact, ...] = (words.WorkerReady(1), words.Changed())
+    for number in (1, 2, 3):
+        _, commands = tell(*story, words.Cleared(1, number))
+        assert commands[1] == words.SetTimer("gate", 5.0 * 2 ** (number - 1), 1, number)
+        story += (words.Cleared(1, number), words.TimerFired("gate", 1, number))
+    _, commands = tell(*story, words.Unchanged(), words.Changed(), words.Cleared(1, 5))
+    assert commands[1] == words.SetTimer("gate", 5.0, 1, 5), "the next reload begins anew"
+
+
+def test_under_a_debugger_ctrl_c_waits_and_what_the_user_asks_for_is_done() -> None:
+    """A stop that is to let work end waits for it; one that cuts comes to its end whatever is halted."""
+    looked_at: tuple[words.Fact, ...] = (words.WorkerReady(1), words.Prompted(True))
+    _, commands = tell(*looked_at, words.StopAsked(), words.TimerFired("stop", 1))
+    assert commands == [words.SetTimer("stop", 5.0, 1)]
+    _, commands = tell(*looked_at, words.StopAsked(), words.StopAsked())
+    assert commands == [words.Kill(1)]
+    _, commands = tell(*looked_at, words.Changed(), words.ReloadAsked(), words.TimerFired("stop", 1))
+    assert commands == [words.Kill(1)]
+    limits = words.Limits(reload="restart")
+    _, commands = tell(*looked_at, words.Changed(), words.ReloadAsked(), limits=limits)
+    assert commands[0] == words.Stop(1, cut=True)
 
 
 def test_restart_mode_waits_for_the_end_of_a_prompt() -> None:

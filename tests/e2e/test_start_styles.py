@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
-import os
 import re
-import shutil
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from harness import Run, fetch, save, wait_until
+from harness import Run, fetch, find_python, make_environment, save, wait_until
 
 RELOADS = 10
 
@@ -393,31 +389,8 @@ def test_localhost_answers_on_every_address_it_has_or_refuses_there_at_once(star
 
 # -- a virtual environment that is not devsup's own ---------------------------------------------------------------------
 
-CONSOLE_SCRIPT = "#!{python}\nimport sys\nfrom uvicorn.main import main\nsys.exit(main())\n"
 UVICORN_ALONE = ("uvicorn", "h11", "click", "typing_extensions")
 WERKZEUG_ALONE = ("werkzeug", "markupsafe")
-
-
-def make_environment(folder: Path, python: str, packages: tuple[str, ...]) -> Path:
-    """A virtual environment with copies of these packages and the script `uvicorn`, without devsup."""
-    subprocess.run([python, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=50, stdin=subprocess.DEVNULL)
-    library = next((folder / "lib").glob("python3*")) / "site-packages"
-    for name in packages:
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.submodule_search_locations:
-            source = Path(spec.submodule_search_locations[0])
-            shutil.copytree(source, library / name, ignore=shutil.ignore_patterns("__pycache__"))
-        elif spec is not None and spec.origin:
-            shutil.copy(spec.origin, library)
-        for metadata in Path(spec.origin).parent.parent.glob(f"{name}-*.dist-info") if spec and spec.origin else ():
-            shutil.copytree(metadata, library / metadata.name)
-    script = folder / "bin" / "uvicorn"
-    script.write_text(CONSOLE_SCRIPT.format(python=folder / "bin" / "python"))
-    script.chmod(0o755)
-    absent = "import importlib.util as u; raise SystemExit(any(map(u.find_spec, ['devsup', 'anyio', 'msgspec'])))"
-    plain = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    subprocess.run([folder / "bin" / "python", "-c", absent], check=True, timeout=20, cwd=folder, env=plain)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -490,18 +463,6 @@ def test_a_console_script_named_by_its_path_runs_in_its_own_environment(start: S
     assert json.loads(started.get("/about")[1])["devsup"] is False
     assert_drained_on_save(started)
     assert started.run.stop() == 0
-
-
-def find_python(version: str) -> str:
-    """A Python of this version that runs, on PATH or in pyenv's folder; else a skip that says so."""
-    versions = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    candidates = [shutil.which(f"python{version}"), *(str(path / "bin" / "python") for path in versions.glob(f"{version}.*"))]
-    question = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
-    for candidate in filter(None, candidates):
-        done = subprocess.run([candidate, "-c", question], capture_output=True, text=True, timeout=20, check=False)
-        if done.stdout.strip() == version:
-            return str(candidate)
-    pytest.skip(f"there is no Python {version} with the module venv on PATH or in pyenv's folder")
 
 
 OTHER_PYTHONS = [

@@ -1,13 +1,14 @@
 """One process's end of the link: a thread that reads commands, and senders that any thread may call."""
 
 import array
+import functools
 import os
 import socket
 import sys
 import threading
 import time
 
-from devsup_agent import finder, modules, wire
+from devsup_agent import background, finder, jobs, modules, wire
 
 _UNKNOWN = 0.3  # seconds from listening until a server that nobody knows is taken to serve
 _ANSWER_LIMIT = 5.0  # seconds; the supervisor answers in well under a millisecond
@@ -30,7 +31,9 @@ class Agent:
         self.final = False  # the stop that goes on is the last one
         self.manages = False  # others serve, this process starts them
         self.manager = None  # pid of the process that would start another in this one's place
-        self.settings: dict = {"streams": {}, "learned": {}, "stream_grace": 2.0}
+        self.settings: dict = {"streams": {}, "learned": {}, "stream_grace": 2.0, "background_grace": 30.0, "daemons": []}
+        self.debugged = False
+        self.background = background.Background(self)
 
     # -- the link -------------------------------------------------------------------------------------------------
 
@@ -62,7 +65,9 @@ class Agent:
             python=version,
             executable=sys.executable or "",
         )
-        threading.Thread(target=self._read, name="devsup-agent", daemon=True, args=(link,)).start()
+        reader = threading.Thread(target=self._read, name="devsup-agent", daemon=True, args=(link,))
+        reader.pydev_do_not_trace = True  # type: ignore[attr-defined] # a debugger that halts all threads leaves this one
+        reader.start()
 
     def forked(self):
         """In a forked child: the descriptor is the parent's, and there is no thread; start afresh when it serves."""
@@ -134,34 +139,56 @@ class Agent:
         elif op == "settings":
             self.settings = message
         elif op == "status":
-            self.send("active", id=message["id"], items=[item for server in self.servers for item in server.active()])
+            self.send("active", id=message["id"], items=[*self._active(), *self.background.items()])
         elif op == "compile":
             self.send("compiled", id=message["id"], errors=modules.compile_errors(message["paths"]))
         elif op in ("drain", "close_gate", "open_gate", "stop"):
             self._drive(op, message)
 
     def _drive(self, op, message):
-        """Hand a command to every server of this process; report when the last of them has done it."""
-        seq, left = message.get("seq", 0), [len(self.servers)]
+        """Hand a command to every server of this process; report when the last of them, and what they left, has done it."""
+        self.background.forget()
+        self.final = message.get("final", False)
+        if self.final:  # nobody reads on: a stream of which nothing is known is no work any more
+            self.settings = {**self.settings, "streams": {**self.settings["streams"], "*": "endless"}}
+        if op == "open_gate":
+            for server in list(self.servers):
+                server.open_gate()
+        elif op == "stop" and message.get("cut", False):
+            self.background.lost()
+            self._stop(cut=True)
+        elif op == "stop":  # what is left behind may end as a stream may
+            grace = self.settings["stream_grace"]
+            self._each("close_gate", lambda: self.background.wait(float("inf"), self._end, grace))
+        else:
+            until, said = (time.monotonic(), "clear") if op == "drain" else (float("inf"), "drained")
+            report = functools.partial(self.send, said, seq=message.get("seq", 0))
+            self._each(op, lambda: self.background.wait(until, report))
+
+    def _each(self, op, then):
+        """Give a command to every server; `then` is called when the last of them is done."""
+        left = [len(self.servers)]
 
         def done():
             left[0] -= 1
             if left[0] <= 0:
-                self.send({"drain": "clear", "close_gate": "drained"}.get(op, "done"), seq=seq)
+                then()
 
-        self.final = message.get("final", False)
-        if self.final:  # nobody reads on: a stream of which nothing is known is no work any more
-            self.settings = {**self.settings, "streams": {**self.settings["streams"], "*": "endless"}}
-        if not self.servers:
-            left[0] = 1
-            done()
         for server in list(self.servers):
-            if op == "stop":
-                server.stop(message.get("cut", False))
-            elif op == "open_gate":
-                server.open_gate()
-            else:
-                getattr(server, op)(done)
+            getattr(server, op)(done)
+        if not self.servers:
+            then()
+
+    def _end(self):
+        self.background.lost()
+        self._stop(cut=False)
+
+    def _stop(self, cut):
+        for server in list(self.servers):
+            server.stop(cut)
+
+    def _active(self):
+        return [item for server in self.servers for item in server.active()]
 
     # -- what the hooks report --------------------------------------------------------------------------------------
 
@@ -169,6 +196,7 @@ class Agent:
         """A server of this process accepts requests from now on."""
         if self.connect():
             sys.modules["devsup_agent.sockets"].report(listeners)
+            jobs.patch(threading)
             self.servers.append(server)
             files, packages = modules.imported()
             finder.on_import = self._grew
@@ -191,6 +219,7 @@ class Agent:
         """A server of this process has ended."""
         if server in self.servers:
             self.servers.remove(server)
+            self.background.resting = True  # its loop may end before the look that is due
 
     def _grew(self):
         if self._growth is None:
@@ -215,6 +244,14 @@ class Agent:
         if self.connect():
             self._prompts += 1 if on else -1
             self.send("prompt", on=self._prompts > 0)
+
+    def debugging(self, on):
+        """A debugger's client has come or gone: while it is there, time is the user's."""
+        if self.connect() and on != self.debugged:
+            self.debugged = on
+            self.send("debugger", on=on)
+            if not on:
+                self.background.clocks_run()
 
     def lost(self, work):
         """Work that is being cut: say what it was, once."""

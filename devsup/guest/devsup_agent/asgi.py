@@ -5,6 +5,7 @@ import typing
 from time import monotonic
 
 from devsup_agent import in_flight, loops, work
+from devsup_agent.owners import enter
 from devsup_agent.websocket import WebSocket
 
 _END = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -52,19 +53,24 @@ class Tracker:
 
     def wrap(self, app):
         """The app that the server is to call instead of `app`."""
+        background = self.agent.background
 
         # No coroutine of its own: a frame more would cost every request more than all the rest.
         def devsup(scope, receive, send):
             kind = scope["type"]
             if kind == "http":
-                receive.__self__.devsup_since = monotonic()
+                cycle = receive.__self__
+                cycle.devsup_since = monotonic()
                 if self.changed is not None:
                     self.changed()
                 if scope["method"] == "GET" and (_EVENT_SOURCE in scope["headers"] or self.agent.settings["streams"]):
                     request = Request(self, scope)
-                    request.cycle = receive.__self__
-                    request.cycle.devsup_record = request
+                    request.cycle = cycle
+                    cycle.devsup_record = request
                     return self._http(request, app, scope, receive, send)
+                enter(cycle)
+                if background.resting:
+                    background.stir(asyncio.get_running_loop())
                 return app(scope, receive, send)
             if kind == "websocket":
                 return self._websocket(app, scope, receive, send)
@@ -100,6 +106,7 @@ class Tracker:
                 request.answers(message.get("headers", ()), scope.get("path_params"))
             return send(message)
 
+        enter(request)
         self.requests.add(request)
         self.look()
         try:
@@ -109,6 +116,7 @@ class Tracker:
                 raise
         finally:
             self.requests.discard(request)
+            self.agent.background.leave(request)
             self.look()
 
     async def _websocket(self, app, scope, receive, send):

@@ -19,6 +19,16 @@ def _foreign_folders():
     return tuple(os.path.join(folder, "") for folder in folders | {os.path.realpath(folder) for folder in folders})
 
 
+_is_own: dict = {}
+
+
+def is_own(path):
+    """Whether a file of code is the user's own; remembered, because some ask it of every frame."""
+    if path not in _is_own:
+        _is_own[path] = bool(path) and not path.startswith("<frozen") and bool(_own({path}, _foreign_folders()))
+    return _is_own[path]
+
+
 def imported():
     """The user's own that is imported: absolute paths of the files, and of the packages' folders."""
     foreign = _foreign_folders()

@@ -1,18 +1,16 @@
 """When a WebSocket is busy: told by what the app does with `receive`, with tasks, and with `send` (DESIGN 5)."""
 
 import asyncio
-import contextvars
 import functools
 import os
 import time
 
-from devsup_agent import kernel, loops
+from devsup_agent import kernel, loops, owners
 from devsup_agent.agent import agent
 from devsup_agent.work import FRESH, LIMIT
 
 QUIET = 0.03  # seconds without a byte, after which no message is half received
 GAP = 1.0  # seconds without a send that end an answer pushed from elsewhere
-_owner: contextvars.ContextVar = contextvars.ContextVar("devsup_websocket")
 _ASYNCIO = os.path.dirname(asyncio.__file__)
 _counted: set = set()  # ids of the loops whose tasks are attributed to WebSockets
 
@@ -22,6 +20,7 @@ class WebSocket:
 
     upgraded = True
     transport = None
+    answered = None  # when the app returned
 
     def __init__(self, tracker, path, receive, send, peer=None):
         self._tracker, self._receive, self._send = tracker, receive, send
@@ -44,7 +43,7 @@ class WebSocket:
         self._tasks = {}
         self._undelivered = 0
         self._first_undelivered = None
-        _owner.set(self)
+        owners.enter(self)
         if self.task is not None:
             _attribute_tasks(asyncio.get_running_loop())
 
@@ -131,6 +130,7 @@ class WebSocket:
         """The app has returned."""
         if self.cut and self._undelivered and self._asked and time.monotonic() - self.started < LIMIT:
             agent.lost(self)  # pushes that nobody asked for, or that last this long, are no answer
+        agent.background.leave(self)
         self._changed()
 
     def _changed(self):
@@ -251,8 +251,8 @@ def _attribute_tasks(loop):
     def factory(loop, coro, **kwargs):
         task = inner(loop, coro, **kwargs) if inner is not None else asyncio.Task(coro, loop=loop, **kwargs)
         context = kwargs.get("context")
-        owner = _owner.get(None) if context is None else context.get(_owner)
-        if owner is not None:
+        owner = owners.owner.get(None) if context is None else context.get(owners.owner)
+        if isinstance(owner, WebSocket):
             owner.adopt(task)
         return task
 

@@ -28,6 +28,7 @@ class Request:
         "_cut",
         "_kind",
         "_params",
+        "answered",
         "cycle",
         "head",
         "last",
@@ -50,6 +51,7 @@ class Request:
         self.last = b""  # the last bytes of the body
         self.leaving = False  # a reload ends it as soon as nothing is torn
         self.told = False
+        self.answered: typing.Any = None  # when it was over
         self.transport = None  # set when the app has returned and its answer is not yet written
         self.task: typing.Any = None
         self.send: typing.Any = None

@@ -16,7 +16,7 @@ import time
 import typing
 import weakref
 
-from devsup_agent import kernel, sockets, work
+from devsup_agent import kernel, owners, sockets, work
 from devsup_agent.agent import agent
 
 LOOK = 0.05  # seconds between looks at what nothing tells of; only while a reload waits
@@ -95,7 +95,8 @@ class Drain:
     # -- what the wrappers tell -------------------------------------------------------------------------------------
 
     def begin(self, record):
-        """A request has begun."""
+        """A request has begun, in the context that it runs in."""
+        owners.enter(record)
         with self._lock:
             self._records.add(record)
         return record
@@ -105,6 +106,7 @@ class Drain:
         with self._lock:
             self._records = {each for each in self._records if each is not record or work.unwritten(each.transport)}
             self._check()
+        agent.background.leave(record)
 
     def changed(self):
         """Something that a record says may have changed."""

@@ -13,8 +13,9 @@ import selectors
 import socket
 import socketserver
 import time
+import typing
 
-from devsup_agent import guard, sockets, work, wsgi
+from devsup_agent import guard, owners, sockets, work, wsgi
 from devsup_agent.agent import agent
 from devsup_agent.servers import common
 
@@ -119,11 +120,12 @@ def _patch_handler(handler_class):
 class Connection(work.Request):
     """One connection of an HTTP handler: busy from the first byte of a request until it waits for the next one's."""
 
-    __slots__ = ("drain", "got_bytes", "in_head", "rested", "sock", "upgraded")
+    __slots__ = ("asked", "drain", "got_bytes", "in_head", "rested", "sock", "upgraded")
 
     def __init__(self, sock, drain):
         super().__init__("", "a half-sent request")
         self.sock, self.drain = sock, drain
+        self.asked: typing.Any = None  # the request in hand, which what it leaves behind outlives
         self.rested = time.monotonic() + work.FRESH  # since when it may be closed
         self.got_bytes = self.in_head = self.upgraded = False
         drain.begin(self)
@@ -146,17 +148,26 @@ class Connection(work.Request):
         self.method, self.path = method, target.partition("?")[0]
         self.upgraded = "websocket" in headers.get("Upgrade", "").lower()
         wsgi.here.request = self
+        self.asked = work.Request(self.method, self.path)
+        owners.enter(self.asked)
 
     def rest(self):
         """The answer is out; the next request is waited for."""
         if self.got_bytes:
             self.got_bytes, self.rested = False, time.monotonic() + work.PAUSE
+            self._leave()
             self.drain.changed()
 
     def over(self):
         """The connection ends."""
         wsgi.here.request = None
+        self._leave()
         self.drain.end(self)
+
+    def _leave(self):
+        if self.asked is not None:
+            self.asked.cut = self.cut
+            agent.background.leave(self.asked)
 
     def busy(self, now):
         """As a request's; a WebSocket over WSGI tells nothing of itself and gets the stream grace."""

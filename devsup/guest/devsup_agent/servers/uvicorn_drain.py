@@ -71,6 +71,11 @@ class Drain:
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
+    @property
+    def tasks(self):
+        """The tasks that work on requests."""
+        return self.server.server_state.tasks
+
     def _connections(self):
         return self.server.server_state.connections
 
