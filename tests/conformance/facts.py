@@ -43,7 +43,7 @@ def of_interpreter() -> dict[str, object]:
         "streams": [[each.encoding, each.errors] for each in (sys.stdin, sys.stdout, sys.stderr)],
         "threads": [each.name for each in threading.enumerate()],
         "garbage": [len(gc.garbage), len(gc.callbacks), gc.get_threshold(), gc.isenabled()],
-        "at exit": atexit._ncallbacks(),  # type: ignore[attr-defined] # not in the stubs
+        "at exit": atexit._ncallbacks(),
         "signals": {str(number): str(signal.getsignal(number)) for number in signal.valid_signals()},
         "umask": os.umask(0o22),
         "modules": sorted(sys.modules),
@@ -51,13 +51,17 @@ def of_interpreter() -> dict[str, object]:
     }
 
 
+def open_descriptors() -> list[int]:
+    return sorted(int(fd) for fd in os.listdir("/proc/self/fd"))  # noqa: PTH208 - pathlib would hold more open
+
+
 def of_process() -> dict[str, object]:
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {
-        "cwd": os.getcwd(),
+        "cwd": str(Path.cwd()),
         "environ": dict(os.environ),
         "stdin": sys.stdin.read(),
-        "open": sorted(int(fd) for fd in os.listdir("/proc/self/fd")),
+        "open": open_descriptors(),
         "limits": [resource.getrlimit(number) for number in range(10)],
         "title": [Path("/proc/self/comm").read_text(), Path("/proc/self/cmdline").read_text().split("\0")[1:]],
         "status": {key: status[key] for key in ("SigBlk", "SigIgn", "SigCgt", "NoNewPrivs", "Seccomp", "Umask")},
@@ -65,8 +69,9 @@ def of_process() -> dict[str, object]:
     }
 
 
-def child(*words: str, **options: bool) -> list[object]:
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=30, check=False, **options)
+def child(*words: str, close_fds: bool = True) -> list[object]:
+    command = [sys.executable, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, close_fds=close_fds)
     return [done.returncode, done.stdout, done.stderr]
 
 
@@ -109,7 +114,7 @@ def forked() -> object:
     reading, writing = os.pipe()
     pid = os.fork()
     if not pid:
-        found = [sorted(int(fd) for fd in os.listdir("/proc/self/fd")), [each.name for each in threading.enumerate()]]
+        found = [open_descriptors(), [each.name for each in threading.enumerate()]]
         os.write(writing, json.dumps(found).encode())
         os._exit(3)
     os.close(writing)

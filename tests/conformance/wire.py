@@ -87,7 +87,7 @@ class Target:
 
     port: int
     seen: Path
-    save: Callable[[], object] = lambda: None
+    save: Callable[[], None] = lambda: None
     at_once: int = 1
 
     def __post_init__(self) -> None:
@@ -105,7 +105,7 @@ class Target:
 
     def _saw(self, name: str) -> list[Any]:
         file = self.seen / name
-        text = wait_until(lambda: file.exists() and file.read_text(), LIMIT, lambda: f"the app saw no {name}")
+        text = wait_until(lambda: file.read_text() if file.exists() else "", LIMIT, lambda: f"the app saw no {name}")
         return [json.loads(line) for line in text.splitlines()]
 
     def hold(self) -> None:

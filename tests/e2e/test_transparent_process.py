@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,16 @@ def apart(expected: Any, found: Any) -> tuple[Any, Any]:
     return expected, found
 
 
-@pytest.mark.parametrize("options", ["facts.py", "-m facts", "-W error facts.py", "-X dev facts.py", "-O -B -u facts.py"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        "-W error facts.py",
+        *(
+            pytest.param(each, marks=pytest.mark.soak)
+            for each in ("facts.py", "-m facts", "-X dev facts.py", "-O -B -u facts.py")
+        ),
+    ],
+)
 def test_a_program_finds_its_process_and_its_children_as_without_devsup(
     devsup: Callable[..., Run], project: Path, environment: dict[str, str], tmp_path: Path, options: str
 ) -> None:
@@ -169,7 +180,8 @@ def test_pytest_runs_under_devsup_and_in_a_child_of_an_app_as_without(
         "    assert socket.socket().fileno() == 0\n"
     )
     (project / "main.py").write_text(
-        "import subprocess, sys\nsys.exit(subprocess.call([sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'test_it.py']))\n"
+        "import subprocess, sys\n"
+        "sys.exit(subprocess.call([sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'test_it.py']))\n"
     )
     done = without_devsup(["python", "main.py"], project, environment)
     assert done.returncode == 1
@@ -260,7 +272,7 @@ def test_inside_a_request_the_runtime_is_as_without_devsup(
         else:
             run = devsup(*words, env={"SEEN": str(seen)})
             run.ready()
-            wait_until(lambda target=Target(port, seen): threads_are_settled(target))
+            wait_until(partial(threads_are_settled, Target(port, seen)))
             ask()
             assert run.stop() == 0
     assert found[1]["threads"].count("devsup-agent") == 1
@@ -268,12 +280,12 @@ def test_inside_a_request_the_runtime_is_as_without_devsup(
     assert differences(*found) == {}
 
 
-@pytest.mark.parametrize("options", ["-W error", "-X dev -W error"])
+@pytest.mark.parametrize("options", [pytest.param("-W error", marks=pytest.mark.soak), "-X dev -W error"])
 @pytest.mark.parametrize("server", ["uvicorn", "flask"])
 def test_warnings_as_errors_and_the_dev_mode_print_nothing_of_devsups(
     devsup: Callable[..., Run], apps: Path, tmp_path: Path, environment: dict[str, str], options: str, server: str
 ) -> None:
-    """Over requests, a WebSocket, a reload and the stop: no ResourceWarning, no DeprecationWarning, no line that was not there."""
+    """Over requests, a WebSocket, a reload and the stop no line that was not there without devsup, so no warning."""
     port = free_port()
     modules = {
         "uvicorn": f"uvicorn asgi:app --port {port} --ws websockets-sansio --loop asyncio",
@@ -298,7 +310,7 @@ def test_warnings_as_errors_and_the_dev_mode_print_nothing_of_devsups(
     assert run.stop() == 0
     known = set(map(settled, plain))
     assert known
-    new = [line for line in map(settled, sum(printed(run), [])) if line not in known]
+    new = [line for line in map(settled, itertools.chain(*printed(run))) if line not in known]
     assert new == []
     assert run.all("Trouble") == []
 
