@@ -255,7 +255,7 @@ def test_requests_on_fresh_connections_are_answered_the_same_while_files_are_sav
     """Reloads back to back; each connection has one request and asks for its end."""
     fresh = tuple(each for each in server.exchanges if not each.idle and "pipelined" not in each.name)
     with behind_devsup(server, devsup, tmp_path / "with") as (target, run):
-        play_while_saving(replace(server, exchanges=fresh), target, run, apps, 0.1, 0)
+        play_while_saving(replace(server, exchanges=fresh), target, run, apps, 0.5, 0)
         assert run.stop() == 0
 
 

@@ -100,7 +100,8 @@ def test_a_program_finds_its_process_and_its_children_as_without_devsup(
     assert differences(expected.pop("children"), found.pop("children")) == {}
     assert differences(expected, found) == {}
     assert printed(run) == (done.stdout.splitlines(), done.stderr.splitlines())
-    assert run.all("Trouble") == []
+    # multiprocessing's helpers may outlive the program by a moment.
+    assert [event["text"] for event in run.all("Trouble") if "in the background" not in event["text"]] == []
 
 
 ENDINGS = {
