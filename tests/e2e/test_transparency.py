@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import StreamEnded, StreamReset, WindowUpdated
 
 from conformance import exchanges
 from conformance.wire import Exchange, Result, Target
@@ -113,8 +118,6 @@ def without_devsup(server: Server, folder: Path, seen: Path, environment: dict[s
 
 
 def answers(port: int) -> bool:
-    import socket
-
     try:
         socket.create_connection(("127.0.0.1", port), 5).close()
     except OSError:
@@ -199,6 +202,67 @@ def assert_nothing_lost(run: Run) -> None:
     lost = [(event["name"], event["detail"]) for event in run.all("WorkLost")]
     assert lost == [], run.story()
     assert run.all("Trouble") == []
+
+
+# -- HTTP/2 -----------------------------------------------------------------------------------------------------------
+
+OVER_H2 = ("/echo", "/whole_scope", "/stream", "/early_hint?hold", "/trailers", "/trailers?hold", "/nothing?204")
+
+
+def ask_over_h2(target: Target, hold: Callable[[], None]) -> dict[str, list[str]]:
+    """All on one connection at once, without TLS: the frames of each answer; `hold` is called once two of them are held."""
+    conn = H2Connection(H2Configuration(header_encoding="utf-8"))
+    conn.initiate_connection()
+    names = {}
+    for path in OVER_H2:
+        stream = conn.get_next_available_stream_id()
+        names[stream] = path
+        conn.send_headers(
+            stream,
+            [(":method", "GET"), (":path", path), (":scheme", "http"), (":authority", "us"), ("te", "trailers")],
+            end_stream=True,
+        )
+    answers: dict[str, list[str]] = {path: [] for path in OVER_H2}
+    ended: set[int] = set()
+    with socket.create_connection(("127.0.0.1", target.port), 15) as sock:
+        sock.sendall(conn.data_to_send())
+        held = target.seen / "held"
+        wait_until(lambda: held.exists() and len(held.read_text().splitlines()) == 2)
+        hold()
+        (target.seen / "release").touch()
+        while len(ended) < len(OVER_H2):
+            data = sock.recv(1 << 16)
+            assert data, (ended, answers)
+            for event in conn.receive_data(data):
+                stream = getattr(event, "stream_id", None) or 0
+                shown = getattr(event, "headers", None) or getattr(event, "data", None) or ""
+                if isinstance(event, (StreamEnded, StreamReset)):
+                    ended.add(stream)
+                if stream in names and not isinstance(event, WindowUpdated):
+                    text = re.sub(r"'date', '[^']*'", "'date'", str(shown)).replace(str(sock.getsockname()[1]), "@PEER")
+                    answers[names[stream]].append(f"{type(event).__name__} {text}".replace(str(target.port), "@PORT"))
+            sock.sendall(conn.data_to_send())
+    return answers
+
+
+def test_http_2_with_early_hints_and_trailers_is_the_same_also_over_a_save(
+    devsup: Callable[..., Run], apps: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    server = next(each for each in SERVERS if each.name == "hypercorn")
+    with without_devsup(server, apps, tmp_path / "without", environment) as target:
+        expected = ask_over_h2(target, lambda: None)
+    assert any("InformationalResponse" in each for each in expected["/early_hint?hold"])
+    assert any("TrailersReceived" in each and "x-sum" in each for each in expected["/trailers?hold"])
+    with behind_devsup(server, devsup, tmp_path / "with") as (target, run):
+
+        def save_and_see_it_wait() -> None:
+            change(apps, 2)
+            run.wait_for("ReloadWaiting")
+
+        assert ask_over_h2(target, save_and_see_it_wait) == expected
+        run.ready(2)
+        assert_nothing_lost(run)
+        assert run.stop() == 0
 
 
 # -- while files are saved --------------------------------------------------------------------------------------------
