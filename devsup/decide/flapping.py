@@ -40,20 +40,25 @@ _SAME = 0.3  # seconds by which the same moment of two starts may differ; and a 
 
 
 class Write(msgspec.Struct, frozen=True):
-    """A file that changed `offset` seconds after a generation's spawn, while that started; as before it for `rows` in a row."""
+    """A file that changed `offset` seconds after a generation's spawn, while that started.
+
+    So it has for `rows` generations in a row; in the last `alike` of them, at the same moment.
+    """
 
     generation: int
     offset: float
     rows: int = 1
+    alike: int = 1
 
 
 def add_write(past: Write | None, generation: int, offset: float) -> Write:
     """What is known of a file once it has changed while this generation started."""
     if past is not None and past.generation == generation:
         return past  # the first counts: a reload follows it
-    if past is None or past.generation != generation - 1 or abs(past.offset - offset) > _SAME + 0.1 * offset:
+    if past is None or past.generation != generation - 1:
         return Write(generation, offset)
-    return Write(generation, offset, past.rows + 1)
+    alike = past.alike + 1 if abs(past.offset - offset) <= _SAME + 0.1 * offset else 1
+    return Write(generation, offset, past.rows + 1, alike)
 
 
 def is_suspect(write: Write, generation: int) -> bool:
@@ -68,6 +73,6 @@ def pause(write: Write, wrote: bool | None) -> float | None:  # noqa: FBT001 - a
     """
     if write.rows <= _SUSPECT or wrote is False:
         return 0.0
-    if wrote or write.rows >= _CERTAIN:
+    if wrote or write.alike >= _CERTAIN:
         return None
-    return START + _PAUSE * (write.rows - _SUSPECT)
+    return START + _PAUSE * (write.alike - _SUSPECT) if write.alike > _SUSPECT else 0.0

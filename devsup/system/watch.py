@@ -189,20 +189,22 @@ async def _by_inotify(watcher: Watcher, on_batch: OnBatch) -> None:
 async def _settled(watcher: Watcher, notify: Inotify) -> tuple[set[str], bool]:
     """The next changes, with all that follow closely: (files, whether some were lost)."""
     new, folders, lost = await notify.changes()
-    files, done = new, False
+    files, done, checkout = new, False, False
     began = latest = time.monotonic()
     while True:
         below = await watcher.grew(folders, new)
         notify.add(below)  # before a look at what is in them: nothing falls between
         files |= {path for folder in below for path in _files_in(folder)}
         # A checkout pauses now and then: git's lock tells when it is done, so that one reload brings all of it.
-        if done and not (time.monotonic() - latest < _LONGEST_GIT and watcher.is_busy()):
+        busy = time.monotonic() - latest < _LONGEST_GIT and watcher.is_busy()
+        checkout = checkout or busy
+        if done and not busy:
             return files, lost
         new, folders = set(), set()
         with anyio.move_on_after(SETTLE) as quiet:
             new, folders, lost_more = await notify.changes()
             files, lost, latest = files | new, lost or lost_more, time.monotonic()
-        done = quiet.cancelled_caught or time.monotonic() - began > _LONGEST
+        done = quiet.cancelled_caught or (latest - began > _LONGEST and not checkout)
 
 
 async def _by_watchfiles(watcher: Watcher, on_batch: OnBatch) -> None:

@@ -89,15 +89,15 @@ def test_a_program_that_saves_as_soon_as_the_new_code_serves_never_waits() -> No
     assert service.reloads == 100
 
 
-def test_a_row_is_broken_by_a_generation_without_the_write_or_with_it_elsewhere() -> None:
+def test_a_row_ends_with_a_generation_without_the_write_and_its_likeness_with_one_elsewhere() -> None:
     write = None
     for generation in (1, 2, 3):
         write = flapping.add_write(write, generation, 0.5)
-    assert write == flapping.Write(3, 0.5, 3)
+    assert write == flapping.Write(3, 0.5, 3, 3)
     assert flapping.add_write(write, 3, 0.9) == write
-    assert flapping.add_write(write, 5, 0.5).rows == 1
-    assert flapping.add_write(write, 4, 1.5).rows == 1
-    assert flapping.add_write(write, 4, 0.6).rows == 4
+    assert flapping.add_write(write, 5, 0.5) == flapping.Write(5, 0.5)
+    assert flapping.add_write(write, 4, 1.5) == flapping.Write(4, 1.5, 4, 1)
+    assert flapping.add_write(write, 4, 0.6) == flapping.Write(4, 0.6, 4, 4)
 
 
 def test_three_crashes_within_a_minute_are_a_loop() -> None:
