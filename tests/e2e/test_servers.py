@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import threading
 import time
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
-from harness import LIMIT, Event, Run, fetch, save, wait_until
+from harness import LIMIT, Run, fetch, save, wait_until
 from serverapps import BIG, BY_NAME, SERVERS, Server
 
 Start = Callable[..., Run]
@@ -311,3 +314,235 @@ def test_an_endless_stream_ends_at_an_event_s_end(app: App, server: Server) -> N
         assert run.stop() == 0, run.story()
         assert time.monotonic() - begun < 4, run.story()
     assert run.all("Stopped")[0]["left"] == [], run.story()
+
+
+# -- WebSockets -----------------------------------------------------------------------------------------------------------
+
+TALKERS = ("hypercorn", "gunicorn-asgi", "daphne", "aiohttp", "tornado")
+
+
+def dial(port: int) -> ClientConnection:
+    """A WebSocket to the app."""
+    return connect(f"ws://127.0.0.1:{port}/ws", proxy=None, open_timeout=LIMIT, close_timeout=1, ping_interval=None)
+
+
+def closed_with(ws: ClientConnection) -> int | None:
+    """The code that the server closes it with."""
+    try:
+        while True:
+            ws.recv(LIMIT)
+    except ConnectionClosed as exc:
+        return exc.rcvd.code if exc.rcvd else None
+
+
+@only(CHATTY, *TALKERS)
+def test_a_busy_websocket_is_answered_and_idle_ones_hold_nothing(app: App, server: Server) -> None:
+    app.config("[services.app]\nstream_grace = 1.0\n")
+    run = app.run()
+    with dial(app.port) as idle, dial(app.port) as busy, dial(app.port) as hushed:
+        idle.send("hello")
+        assert idle.recv(LIMIT) == label(1) + " hello"
+        hushed.send("hush")
+        busy.send("hold go")
+        run.wait_for_line("begins go")
+        app.save(2)
+        assert waiting(run) == ["WS /ws"], run.story()
+        app.let()
+        assert busy.recv(LIMIT) == "held " + label(1), run.story()
+        assert {closed_with(each) for each in (busy, idle, hushed)} == {1012}, run.story()
+    run.ready(2)
+    assert run.wait_for("Reloaded")["waited"] < 3, run.story()
+    has_no_complaint(run)
+    assert run.stop() == 0, run.story()
+
+
+@only(CHATTY, *TALKERS)
+def test_pushes_and_telemetry_hold_a_reload_no_longer_than_the_grace(app: App, server: Server) -> None:
+    app.config("[services.app]\nstream_grace = 1.0\n")
+    run = app.run()
+    over = threading.Event()
+    with dial(app.port) as telemetry:
+
+        def measure() -> None:
+            with suppress(ConnectionClosed):
+                while not over.wait(0.1):
+                    telemetry.send("hush")
+
+        meter = threading.Thread(target=measure)
+        meter.start()
+        try:
+            app.save(2)
+            assert closed_with(telemetry) == 1012, run.story()
+        finally:
+            over.set()
+            meter.join()
+    run.ready(2)
+    assert run.wait_for("Reloaded")["waited"] < 3, run.story()
+    has_no_complaint(run)
+
+
+# -- clients that never rest ----------------------------------------------------------------------------------------------
+
+
+class Knocking:
+    """Clients that ask without a pause, each request on a connection of its own or all on one that is kept open."""
+
+    def __init__(self, port: int, *, keep: bool) -> None:
+        self.port, self.keep = port, keep
+        self.answers: list[str] = []
+        self.lost: list[str] = []
+        self.retried = 0  # closed between two requests: browsers ask again
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._knock) for _ in range(2)]
+
+    def __enter__(self) -> Knocking:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _knock(self) -> None:
+        sock: socket.socket | None = None
+        while not self._over.is_set():
+            used = sock is not None
+            try:
+                sock = sock or socket.create_connection(("127.0.0.1", self.port), LIMIT)
+                close = "" if self.keep else "Connection: close\r\n"
+                sock.sendall(f"GET / HTTP/1.1\r\nHost: localhost\r\n{close}\r\n".encode())
+                status, body, _ = read_answer(sock)
+            except OSError as exc:
+                status, body = 0, repr(exc).encode()
+            if status == 200:
+                self.answers.append(body.decode())
+            elif status == 0 and used:
+                self.retried += 1
+            else:
+                self.lost.append(f"{status} {body!r}")
+            if sock is not None and (status != 200 or not self.keep):
+                sock.close()
+                sock = None
+            self._over.wait(0.002)
+        if sock is not None:
+            sock.close()
+
+
+def knocked_through(app: App, run: Run, reloads: int, *, keep: bool) -> Knocking:
+    """Reloads in a row under clients that never rest; each sees the new code in the end."""
+    with Knocking(app.port, keep=keep) as clients:
+        for version in range(2, reloads + 2):
+            app.reload(run, version)
+            wait_until(lambda seen=label(version): seen in clients.answers[-4:], LIMIT, run.story)
+    return clients
+
+
+@on("hypercorn", "hypercorn-uvloop", "gunicorn", "gunicorn-w2", "daphne", "waitress", "aiohttp", "tornado", "threads")
+def test_nobody_is_refused_while_code_is_saved(app: App, server: Server) -> None:
+    run = app.run()
+    before = inodes(app.port)
+    clients = knocked_through(app, run, 2, keep=False)
+    assert clients.lost == [], run.story()
+    assert inodes(app.port) == before
+    has_no_complaint(run)
+
+
+@on("hypercorn", "gunicorn-gthread", "waitress", "aiohttp", "tornado", "http.server", "asyncio")
+def test_clients_that_keep_their_connection_lose_nothing(app: App, server: Server) -> None:
+    run = app.run()
+    clients = knocked_through(app, run, 2, keep=True)
+    assert clients.lost == [], run.story()
+    print(server.name, "answers", len(clients.answers), "retried", clients.retried)
+    has_no_complaint(run)
+
+
+@pytest.mark.soak
+@on(*ALL)
+@pytest.mark.parametrize("keep", [False, True], ids=["fresh", "kept"])
+def test_ten_reloads_in_a_row(app: App, server: Server, keep: bool) -> None:
+    run = app.run()
+    before = inodes(app.port)
+    clients = knocked_through(app, run, 10, keep=keep)
+    assert clients.lost == [], run.story()
+    assert inodes(app.port) == before
+    assert len(run.all("ListenerKept")) == 1
+    has_no_complaint(run)
+    assert run.stop() == 0
+
+
+@only([BY_NAME[name] for name in ("aiohttp", "tornado", "asyncio", "hypercorn", "daphne", "gunicorn-asgi")], "aiohttp", "daphne")
+def test_a_closed_gate_neither_spins_nor_blocks_the_loop(app: App, server: Server) -> None:
+    app.config('[services.app]\nstreams = { "/stream" = "work" }\n')
+    run = app.run("--drain-timeout", "30")
+    with closing(app.hold(run)) as held:
+        app.save(2)
+        waiting(run)
+        app.let()
+        assert answer(held)[0] == 200
+    run.ready(2)
+
+
+# -- the end --------------------------------------------------------------------------------------------------------------
+
+
+@only([BY_NAME[name] for name in ("hypercorn", "gunicorn-gthread", "gunicorn-w2", "daphne", "aiohttp")], "gunicorn-w2", "aiohttp")
+def test_a_second_ctrl_c_kills(app: App, server: Server) -> None:
+    run = app.run()
+    with closing(app.hold(run)):
+        run.process.send_signal(signal.SIGINT)
+        run.wait_for("Stopping")
+        run.process.send_signal(signal.SIGINT)
+        assert run.wait(4) == 0, run.story()
+
+
+@only(SERVERS, "hypercorn", "gunicorn-w2", "waitress", "threads")
+def test_sigterm_ends_all_of_it(app: App, server: Server) -> None:
+    run = app.run()
+    run.process.send_signal(signal.SIGTERM)
+    assert run.wait() == 0, run.story()
+    assert run.all("Stopped")[0]["left"] == [], run.story()
+    assert len([line for line in run.lines() if "Booting worker" in line]) in (0, server.processes), run.story()
+
+
+# -- gunicorn and reloaders -----------------------------------------------------------------------------------------------
+
+
+def booted(run: Run) -> int:
+    """How many workers gunicorn has started."""
+    return run.stderr.count("Booting worker")
+
+
+@on("gunicorn-w2", others=False)
+def test_gunicorn_starts_no_worker_while_it_stops(app: App, server: Server) -> None:
+    run = app.run("--drain-timeout", "20", extra=("--preload", "--max-requests", "3"))
+    for _ in range(8):
+        assert fetch(app.port) == (200, label(1))
+    before = booted(run)
+    assert before > 2, run.story()
+    app.reload(run, 2)
+    assert fetch(app.port) == (200, label(2))
+    assert run.stop() == 0, run.story()
+    assert run.lines().count("imported " + label(2)) == 1, run.story()
+    assert booted(run) <= before + 2, run.story()
+    has_no_complaint(run)
+
+
+RELOADERS = [
+    ("hypercorn", ("--reload",), "hypercorn"),
+    ("gunicorn", ("--reload",), "gunicorn"),
+    ("django", (), "django"),
+    ("tornado", (), "tornado"),
+]
+
+
+@pytest.mark.parametrize(("server", "extra", "name"), [(BY_NAME[name], *rest) for name, *rest in RELOADERS], ids=lambda each: None)
+def test_the_server_s_own_reloader_stays_off(app: App, server: Server, extra: tuple[str, ...], name: str) -> None:
+    run = app.run(extra=extra)
+    app.reload(run, 2)
+    assert fetch(app.port) == (200, label(2))
+    assert [each["name"] for each in run.all("ReloaderOff")] == [name], run.story()
+    for version in (1, 2):
+        assert run.lines().count("imported " + label(version)) == 1, run.story()
+    assert run.stop() == 0

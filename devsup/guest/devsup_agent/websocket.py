@@ -53,7 +53,7 @@ class WebSocket:
         try:
             message = await self._receive()
         finally:
-            self._receiver = None
+            self.asked()
         if message["type"] == "websocket.receive":
             self.took()
         elif message["type"] == "websocket.disconnect":
@@ -84,6 +84,10 @@ class WebSocket:
             self.in_hand, self._pushed = False, time.monotonic()
             self._changed()
         self._receiver = self._last_receiver = loops.current_task()
+
+    def asked(self):
+        """The app has got what it asked for, or asks no more."""
+        self._receiver = None
 
     def took(self):
         """The app has a message."""
@@ -172,7 +176,9 @@ class WebSocket:
         return any(not _only_waits(task) for task in started)
 
     def adopt(self, task):
-        """A task was started in this WebSocket's context."""
+        """A task was started in this WebSocket's context; one that its server's `receive` starts does nothing for the app."""
+        if self._receiver is not None and loops.current_task() is self._receiver:
+            return
         self._tasks[task] = time.monotonic()
         task.add_done_callback(self._forget)
 
@@ -208,7 +214,10 @@ def hear(owner, name, heard=lambda _: True):
         if record is None:
             return await receive(self, *args, **kwargs)
         record.asks()
-        message = await receive(self, *args, **kwargs)
+        try:
+            message = await receive(self, *args, **kwargs)
+        finally:
+            record.asked()
         if heard(message):
             record.took()
         return message

@@ -20,6 +20,7 @@ from devsup_agent import kernel, owners, sockets, work
 from devsup_agent.agent import agent
 
 LOOK = 0.05  # seconds between looks at what nothing tells of; only while a reload waits
+CLOSING = 0.5  # seconds that something that was ended has for its last words
 
 
 class Connection:
@@ -40,7 +41,7 @@ class Connection:
         """The socket, while somebody else holds it."""
         found: typing.Any = self._sock()
         if hasattr(found, "is_closing"):  # its number may be another's by now
-            return None if found.is_closing() else found.get_extra_info("socket")
+            return None if found.is_closing() and not work.unwritten(found) else found.get_extra_info("socket")
         return found
 
     @property
@@ -87,6 +88,7 @@ class Drain:
         self._records = set()
         self._connections: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         self._waited_for = set()
+        self._ended: dict = {}  # record -> when it was told to end
         self._done = None
         self._closed = False
         self._timer = None
@@ -132,7 +134,7 @@ class Drain:
         with sockets.accepting:
             sockets.gate.clear()
         with self._lock:
-            self._closed, self._done = True, done
+            self._closed, self._done, self._ended = True, done, {}
             self._grace_ends = time.monotonic() + agent.settings["stream_grace"]
             self._check()
 
@@ -189,6 +191,7 @@ class Drain:
     def _left_behind_gate(self, now):
         for record in self._records:
             if not record.cut and record.may_end(now, now > self._grace_ends):
+                self._ended[record] = now
                 record.end()
         unrecorded = self._unrecorded()
         for connection in unrecorded:
@@ -201,7 +204,9 @@ class Drain:
             return True
         if isinstance(each, Connection):
             return each.holds_gate(now)
-        return not each.upgraded and now < self._grace_ends
+        if now < self._ended.get(each, now) + CLOSING and each.cut:
+            return True
+        return now < self._grace_ends and not (each.cut and each.upgraded)
 
     def _rearm(self, left, now):
         if self._timer is not None:
