@@ -30,3 +30,16 @@ def patch(module):
                 agent.serve(self.devsup, "daphne", self.devsup_routes)
 
     module.Server.run, module.Server.listen_success = served, listening
+    _patch_close(module.Server)
+
+
+def _patch_close(server_class):
+    handle_reply = server_class.handle_reply
+
+    @functools.wraps(handle_reply)
+    async def reply(self, protocol, message):
+        if (message["type"], message.get("code")) == ("websocket.close", 1012):  # which autobahn would let no app say
+            return protocol.sendCloseFrame(code=1012, isReply=False)
+        return await handle_reply(self, protocol, message)
+
+    server_class.handle_reply = reply
