@@ -122,8 +122,10 @@ class Changes:
             known = await anyio.to_thread.run_sync(watch.older_than, new, self._spawned_at)
             self._baseline.update(known)
             # Saved while the worker booted: what it has loaded of them nobody knows.
-            late = {path for path in new - known.keys() if path.startswith(self.rules.root + os.sep)}
-            self._seen.update(await anyio.to_thread.run_sync(watch.digests, late))
+            inside = {path for path in files if path.startswith(self.rules.root + os.sep)}
+            found = await anyio.to_thread.run_sync(watch.newer_of, inside - known.keys(), self._spawned_at)
+            late = {path for path, digest in found.items() if self._baseline.get(path) != digest}
+            self._seen.update(found)
             self._own.saw(late)
             # What was saved before anybody knew what matters is looked at again.
             had, self.dirty = bool(self.dirty), self._that_matter(self.dirty | late)

@@ -279,13 +279,18 @@ def newer_than(folders: Iterable[str], at: float) -> set[str]:
     return found
 
 
+def newer_of(paths: Iterable[str], at: float) -> dict[str, str]:
+    """Digests of those files that were last written at or after `at` (seconds since the epoch)."""
+    return digests(path for path in paths if (_written(path) or 0.0) >= at)
+
+
 def older_than(paths: Iterable[str], at: float) -> dict[str, str]:
     """Digests of those files that were last written before `at` (seconds since the epoch): what was loaded after it is this."""
-    found = {}
-    for path in paths:
-        try:
-            if Path(path).lstat().st_mtime < at:
-                found[path] = _digest(path)
-        except OSError:
-            continue
-    return found
+    return digests(path for path in paths if (_written(path) or at) < at)
+
+
+def _written(path: str) -> float | None:
+    try:
+        return Path(path).lstat().st_mtime
+    except OSError:
+        return None
