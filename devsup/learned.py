@@ -17,7 +17,7 @@ _BACK = 30.0  # seconds after the new worker is ready, in which an EventSource h
 _MOST = 200  # routes, and daemons; where nobody tells what varies in a path, each is one of its own
 
 
-class Facts(msgspec.Struct):
+class Facts(msgspec.Struct, omit_defaults=True):
     """What is known of one service; a new kind of fact is a new field with a default."""
 
     streams: dict[str, streams.Seen] = {}

@@ -20,6 +20,14 @@ def cut(learned: Learned, generation: int = 1) -> None:
     assert not learned.stream("/charts", "cut", 5.0, generation, 10.0)
 
 
+def test_a_daemon_is_known_to_the_next_run(folder: Path) -> None:
+    assert Learned(folder, "web").daemon("main:forever")
+    again = Learned(folder, "web")
+    assert not again.daemon("main:forever")
+    assert again.daemon("main:reads_for_ever")
+    assert Learned(folder, "web").facts.daemons == ["main:forever", "main:reads_for_ever"]
+
+
 def test_a_return_in_the_next_generation_decides(folder: Path) -> None:
     learned = Learned(folder, "web")
     assert not learned.stream("/charts", "began", 0.0, 1, 1.0)

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import json
 import os
-import re
+import signal
 import socket
 import subprocess
 import sys
@@ -30,11 +30,12 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 VERSION = "@VERSION@"
-if VERSION == "v1":
-    print("debugger on port", debugpy.listen(("127.0.0.1", 0))[1], flush=True)
 
 async def home(request):
     return PlainTextResponse(VERSION)
+
+async def debugger(request):
+    return PlainTextResponse(str(debugpy.listen(("127.0.0.1", 0))[1]))
 
 async def held(request):
     print("begins", flush=True)
@@ -56,7 +57,7 @@ async def left(request):
     task = asyncio.create_task(forever())
     return PlainTextResponse("answered")
 
-app = Starlette(routes=[Route("/" + each.__name__, each) for each in (home, held, looked_at, left)])
+app = Starlette(routes=[Route("/" + each.__name__, each) for each in (home, debugger, held, looked_at, left)])
 """
 LINE = 1 + APP.splitlines().index("    return PlainTextResponse(value + VERSION)  # here")
 
@@ -119,11 +120,9 @@ class App:
         run.ready()
         return run
 
-    def client(self, line: str) -> Client:
+    def client(self) -> Client:
         """A debugger's client, connected."""
-        found = re.search(r"debugger on port (\d+)", line)
-        assert found is not None
-        return Client(int(found[1]))
+        return Client(int(fetch(self.port, "/debugger")[1]))
 
     @contextlib.contextmanager
     def asking(self, path: str) -> Iterator[threading.Thread]:
@@ -149,7 +148,7 @@ def app(devsup: Start, project: Path, port: int) -> App:
 @pytest.mark.parametrize("leaving", ["disconnects", "vanishes"])
 def test_no_drain_clock_runs_while_a_client_is_attached(app: App, leaving: str) -> None:
     run = app.run("--drain-timeout", "0.3")
-    client = app.client(run.wait_for_line("debugger on port")["line"])
+    client = app.client()
     client.attach()
     with app.asking("/held"):
         run.wait_for_line("begins")
@@ -167,7 +166,7 @@ def test_no_drain_clock_runs_while_a_client_is_attached(app: App, leaving: str) 
 def test_a_request_that_is_halted_at_a_breakpoint_is_waited_for(app: App) -> None:
     """All threads are halted but the agent's, which still says what is waited for."""
     run = app.run("--drain-timeout", "0.3")
-    client = app.client(run.wait_for_line("debugger on port")["line"])
+    client = app.client()
     client.attach(app.path)
     with app.asking("/looked_at"):
         thread = client.wait_for(type="event", event="stopped")["body"]["threadId"]
@@ -183,7 +182,7 @@ def test_a_request_that_is_halted_at_a_breakpoint_is_waited_for(app: App) -> Non
 
 def test_nothing_outlives_its_grace_while_a_client_is_attached(app: App) -> None:
     run = app.run(config="background_grace = 0.3")
-    client = app.client(run.wait_for_line("debugger on port")["line"])
+    client = app.client()
     client.attach()
     assert fetch(app.port, "/left") == (200, "answered")
     run.wait_for_line("begins")
@@ -200,20 +199,18 @@ def test_r_reloads_although_a_request_is_halted(app: App, environment: dict[str,
     ours, theirs = os.openpty()
     log = app.path.parent / ".devsup" / "events.jsonl"
     words = [sys.executable, "-m", "devsup", "run", "--cwd", str(app.path.parent), "uvicorn", "main:app", "--port", str(app.port)]
-    shown: list[str] = []
-
     # setsid makes the pseudo terminal devsup's own.
     words = [tool("setsid"), "--ctty", *words]
     process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
 
-    def copy() -> None:
+    def drink() -> None:
         with contextlib.suppress(OSError):
-            while data := os.read(ours, 65536):
-                shown.append(data.decode(errors="replace"))
+            while os.read(ours, 65536):
+                pass
 
-    copier = threading.Thread(target=copy)
-    copier.start()
+    drinker = threading.Thread(target=drink)
+    drinker.start()
 
     def seen(name: str, generation: int) -> bool:
         events = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
@@ -221,7 +218,7 @@ def test_r_reloads_although_a_request_is_halted(app: App, environment: dict[str,
 
     try:
         wait_until(lambda: seen("WorkerReady", 1))
-        client = app.client(wait_until(lambda: re.findall(r"debugger on port \d+\s", "".join(shown)))[0])
+        client = app.client()
         client.attach(app.path)
         with app.asking("/looked_at"):
             client.wait_for(type="event", event="stopped")
@@ -232,7 +229,10 @@ def test_r_reloads_although_a_request_is_halted(app: App, environment: dict[str,
             wait_until(lambda: seen("WorkerReady", 2))
         client.close()
     finally:
-        os.write(ours, b"\x03")
-        process.wait(LIMIT)
-        copier.join(LIMIT)
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(LIMIT)
+        process.kill()
+        process.wait()
+        drinker.join(LIMIT)
         os.close(ours)

@@ -37,16 +37,16 @@ pool, kept, elsewhere = ThreadPoolExecutor(4), set(), asyncio.new_event_loop()
 threading.Thread(target=elsewhere.run_forever, daemon=True).start()
 
 def wait_for(name):
-    print("begins", name, flush=True)
+    print(f"begins {name}\\n", end="", flush=True)
     while not os.path.exists(name):
         time.sleep(0.01)
-    print("ends", name, flush=True)
+    print(f"ends {name}\\n", end="", flush=True)
 
 async def analysis(name):
-    print("begins", name, flush=True)
+    print(f"begins {name}\\n", end="", flush=True)
     while not os.path.exists(name):
         await asyncio.sleep(0.01)
-    print("ends", name, flush=True)
+    print(f"ends {name}\\n", end="", flush=True)
 
 def keep(task):
     kept.add(task)
@@ -59,12 +59,12 @@ def starts_a_thread(name):
     threading.Thread(target=wait_for, args=(name,)).start()
 
 async def forever(name):
-    print("begins", name, flush=True)
+    print(f"begins {name}\\n", end="", flush=True)
     while True:
         await asyncio.sleep(0.01)
 
 def reads_forever(name):
-    print("begins", name, flush=True)
+    print(f"begins {name}\\n", end="", flush=True)
     while True:
         time.sleep(0.01)
 
@@ -179,16 +179,16 @@ VERSION = "@VERSION@"
 app, pool = Flask(__name__), ThreadPoolExecutor(4)
 
 def wait_for(name):
-    print("begins", name, flush=True)
+    print(f"begins {name}\\n", end="", flush=True)
     while not os.path.exists(name):
         time.sleep(0.01)
-    print("ends", name, flush=True)
+    print(f"ends {name}\\n", end="", flush=True)
 
 def starts_another(name):
     threading.Thread(target=wait_for, args=(name,)).start()
 
 def reads_forever(name):
-    print("begins", name, flush=True)
+    print(f"begins {name}\\n", end="", flush=True)
     while True:
         time.sleep(0.01)
 
@@ -223,6 +223,13 @@ def left():
 """
 
 FLASK = "flask"
+COMMANDS = {
+    FLASK: "flask --app main run --port @PORT@",
+    "hypercorn": "hypercorn main:app --bind 127.0.0.1:@PORT@",
+    "gunicorn": "gunicorn main:app --worker-class gthread --threads 4 --bind 127.0.0.1:@PORT@",
+    "waitress": "waitress-serve --listen 127.0.0.1:@PORT@ main:app",
+}
+WSGI_SERVERS = {FLASK, "gunicorn", "waitress"}
 ORIGIN = "POST /left"
 TASKS = {
     "create_task": "analysis",
@@ -241,7 +248,12 @@ TASKS = {
     "another loop": "analysis",
 }
 THREADS = {"thread": "wait_for", "subclass": "Worker.run", "timer": "wait_for", "submit": "wait_for", "nested": "wait_for"}
-KINDS = [(server, kind) for server in ("asyncio", "uvloop") for kind in TASKS] + [(FLASK, kind) for kind in THREADS]
+KINDS = [
+    *((server, kind) for server in ("asyncio", "uvloop") for kind in TASKS),
+    *((FLASK, kind) for kind in THREADS),
+    *(("hypercorn", kind) for kind in ("create_task", "submit")),
+    *((server, kind) for server in ("gunicorn", "waitress") for kind in ("thread", "submit")),
+]
 
 
 class App:
@@ -257,15 +269,13 @@ class App:
 
     def run(self, *options: str, server: str = "asyncio", config: str = "") -> Run:
         """Start it, and wait until it serves."""
-        words = ["flask", "--app", "main", "run", "--port", str(self.port)]
-        if server == FLASK:
+        command = COMMANDS.get(server, f"uvicorn main:app --port @PORT@ --loop {server}")
+        if server in WSGI_SERVERS:
             self.source = WSGI
-        else:
-            words = ["uvicorn", "main:app", "--port", str(self.port), "--loop", server]
         if config:
             (self.project / "devsup.toml").write_text(f"[services.web]\n{config}\n")
         self.save(1)
-        run = self._start(*words, options=list(options))
+        run = self._start(*command.replace("@PORT@", str(self.port)).split(), options=list(options))
         run.ready()
         return run
 
@@ -299,7 +309,7 @@ def left(event: Event) -> list[tuple[str, str, int]]:
 @pytest.mark.parametrize(("server", "kind"), KINDS)
 def test_work_after_the_answer_is_waited_for_and_named(app: App, server: str, kind: str) -> None:
     run = app.run(server=server)
-    name = (THREADS if server == FLASK else TASKS)[kind]
+    name = (THREADS if server in WSGI_SERVERS else TASKS)[kind]
     app.leave(run, kind)
     app.save(2)
     assert left(run.wait_for("ReloadWaiting")) == [(name, ORIGIN, 1)]
@@ -320,7 +330,7 @@ def test_work_that_outlives_the_drain_is_named(app: App, server: str, kind: str)
     app.save(2)
     lost = run.wait_for("WorkLost")
     assert (lost["origin"], lost["count"], lost["generation"]) == (ORIGIN, 1, 1)
-    assert lost["name"] == (THREADS if server == FLASK else TASKS)[kind]
+    assert lost["name"] == (THREADS if server in WSGI_SERVERS else TASKS)[kind]
     run.ready(2)
     assert len(run.all("WorkLost")) == 1
     app.let("go")
@@ -356,7 +366,7 @@ def test_a_daemon_is_known_before_the_first_save(app: App, server: str) -> None:
     assert not run.all("ReloadWaiting")
 
 
-@pytest.mark.parametrize("server", ["asyncio", "uvloop", FLASK])
+@pytest.mark.parametrize("server", ["asyncio", "uvloop", *COMMANDS])
 def test_what_nobody_has_asked_for_holds_nothing(app: App, server: str) -> None:
     """Tasks and threads of the start; the idle threads of executors; what waits in asyncio's own queue."""
     run = app.run(server=server)
