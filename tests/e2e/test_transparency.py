@@ -62,6 +62,7 @@ HYPERCORN = "hypercorn asgi:app --bind 127.0.0.1:@PORT@ --graceful-timeout 1 --w
 # What a server leaves open, or does not tell its app: nothing to wait for, with or without devsup.
 OPEN_WSGI = {"HTTP/1.0 keep-alive", "pipelined byte by byte", "a negative length"}
 OPEN_HYPERCORN = {"HTTP/1.2", "HTTP/3.0", "half-closed", "half-closed with a body", "half-closed at once", "WS by POST"}
+OPEN_HYPERCORN |= {"chunked, cut", "half-closed in a body", "half-closed in a head"}  # which it sees first is chance
 OPEN_HYPERCORN |= {"disconnect", "disconnect by reset", "WS late sends", "held disconnect", "held half-closed"}
 RUN_SIMPLE = """
 import sys
