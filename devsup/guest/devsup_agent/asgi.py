@@ -217,4 +217,4 @@ def _cycle_of(task):
 
 
 async def _swallow():
-    return None
+    await loops.turn()  # a stream that only sends would hold up all others
