@@ -143,7 +143,8 @@ class Tracker:
             if request.send is None:
                 request.cycle.disconnected = True  # what the app still sends goes nowhere
             if request.task is not None:
-                asyncio.get_running_loop().call_later(_LEAVE, request.task.cancel)
+                await loops.sleep(_LEAVE)
+                request.task.cancel()
 
 
 class Request(work.Request):
@@ -179,7 +180,13 @@ class Recorder(Tracker):
                 await app(scope, receive, send, *rest)
 
             if scope["type"] == "http":
-                await self._http(Request(self, scope), call, scope, receive, send)
+                request = Request(self, scope)
+
+                async def cancellable(*args):
+                    with loops.cancellable(request):
+                        await call(*args)
+
+                await self._http(request, cancellable, scope, receive, send)
             elif scope["type"] == "websocket":
                 await self._websocket(call, scope, receive, send)
             else:

@@ -59,6 +59,22 @@ def current_task():
         return None
 
 
+async def sleep(seconds):
+    """Let others run, for so long."""
+    await (asyncio.sleep(seconds) if current_task() is not None else sys.modules["trio"].sleep(seconds))
+
+
 async def turn():
     """Let others run."""
-    await (asyncio.sleep(0) if current_task() is not None else sys.modules["trio"].sleep(0))
+    await sleep(0)
+
+
+@contextlib.contextmanager
+def cancellable(record):
+    """Around the work of a record: `record.task.cancel()` ends it, which is its task, or in trio this block."""
+    record.task = current_task()
+    if record.task is not None:
+        yield
+    else:
+        with sys.modules["trio"].CancelScope() as record.task:
+            yield
