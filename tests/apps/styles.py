@@ -20,6 +20,8 @@ class Style:
     home: str = "/"  # answers the version
     routes: tuple[str, ...] = ("/slow", "/stream")  # empty where the framework has no place for any of ours
     saved: str = "main.py"
+    named: bool = True  # False: of its requests only the kernel tells, without method and path
+    obeys: bool = True  # False: the server hangs on SIGTERM, without devsup too, and is killed
     imports: tuple[str, ...] = ("main",)  # the names under which each worker imports main.py
     reloader: str = ""  # the app's own, which is switched off
     fast: bool = False  # its packages are among devsup's own for development: in `make test`
@@ -147,6 +149,7 @@ SERVER_STYLES = [
         "python main.py",
         _py(app.SOCKETSERVER + MAIN + "ThreadingTCPServer(('127.0.0.1', @PORT@), Tcp).serve_forever()\n"),
         imports=SCRIPT,
+        named=False,
         routes=("/slow",),
     ),
     Style("waitress-serve", "waitress", "waitress-serve --listen 127.0.0.1:@PORT@ main:app", WSGI, fast=True),
@@ -231,6 +234,7 @@ FRAMEWORK_STYLES = [
         "cherrypy",
         "python main.py",
         _py(app.CHERRYPY + MAIN + "cherrypy.config.update({'server.socket_port': @PORT@})\n    cherrypy.quickstart(App())\n"),
+        named=False,
         imports=SCRIPT,
         reloader="cherrypy",
     ),
@@ -383,6 +387,7 @@ FOREIGN_STYLES = [
         "python main.py",
         _py(app.ROBYN + MAIN + "app.start(host='127.0.0.1', port=@PORT@)\n"),
         kept=False,
+        obeys=False,
         imports=SCRIPT,
         routes=("/slow",),
         options=WATCHED,
