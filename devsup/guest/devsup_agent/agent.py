@@ -158,8 +158,8 @@ class Agent:
             self.background.lost()
             self._stop(cut=True)
         elif op == "stop":  # what is left behind may end as a stream may
-            grace = self.settings["stream_grace"]
-            self._each("close_gate", lambda: self.background.wait(float("inf"), self._end, grace))
+            ends = time.monotonic() + self.settings["stream_grace"]
+            self._each("close_gate", lambda: self.background.wait(float("inf"), self._end, ends - time.monotonic()))
         else:
             until, said = (time.monotonic(), "clear") if op == "drain" else (float("inf"), "drained")
             report = functools.partial(self.send, said, seq=message.get("seq", 0))

@@ -134,14 +134,15 @@ class Drain:
         with sockets.accepting:
             sockets.gate.clear()
         with self._lock:
-            self._closed, self._done, self._ended = True, done, {}
-            self._grace_ends = time.monotonic() + agent.settings["stream_grace"]
+            if not self._closed:
+                self._grace_ends = time.monotonic() + agent.settings["stream_grace"]
+            self._closed, self._done = True, done
             self._check()
 
     def open_gate(self):
         """Let new work in again."""
         with self._lock:
-            self._closed, self._done = False, None
+            self._closed, self._done, self._ended = False, None, {}
             sockets.gate.set()
 
     def stop(self, cut):
@@ -204,7 +205,7 @@ class Drain:
             return True
         if isinstance(each, Connection):
             return each.holds_gate(now)
-        if now < self._ended.get(each, now) + CLOSING and each.cut:
+        if now < self._ended.get(each, 0.0) + CLOSING:
             return True
         return now < self._grace_ends and not (each.cut and each.upgraded)
 
