@@ -202,7 +202,9 @@ _VARYING = (rb"(?im)^(date: )[^\r\n]*", rb"(session=)[^;]*", rb'(SECRET = ")[^"]
 def _normal(data: bytes, port: int, client: int) -> bytes:
     for varies in _VARYING:
         data = re.sub(varies, rb"\1@", data)
-    return data.replace(b"%d" % port, b"@PORT").replace(b"%d" % client, b"@PEER")
+    for number, name in ((port, b"@PORT"), (client, b"@PEER")):
+        data = re.sub(rb"(?<!\d)%d(?!\d)" % number, name, data)
+    return data
 
 
 # -- WebSocket frames -------------------------------------------------------------------------------------------------
