@@ -52,16 +52,13 @@ def wrap(app, drain):
 
 
 def _watched(pieces, request, over):
-    if request.is_stream():
-        return _Stream(pieces, request, over)
-    if over is None:
-        return pieces
-    if isinstance(pieces, (list, tuple)):
-        return _Whole(pieces, over)
+    if isinstance(pieces, (list, tuple)) and not hasattr(pieces, "close"):
+        return _Whole(pieces, over) if over is not None else pieces
     if hasattr(pieces, "filelike"):  # the server's own file wrapper, which it sends in its own way
-        over()
+        if over is not None:
+            over()
         return pieces
-    return _Pieces(pieces, over)
+    return (_Sized if hasattr(pieces, "__len__") else _Pieces)(pieces, request, over)
 
 
 class _Whole(list):
@@ -73,33 +70,13 @@ class _Whole(list):
 
 
 class _Pieces:
-    """An answer in pieces."""
+    """An answer in pieces; a stream stops between two events once it is cut."""
 
-    def __init__(self, pieces, over):
-        self._pieces, self._iterator, self._over = pieces, iter(pieces), over
+    def __init__(self, pieces, request, over):
+        self._pieces, self._iterator, self._request, self._over = pieces, iter(pieces), request, over
 
     def __iter__(self):
         return self
-
-    def __next__(self):
-        return next(self._iterator)
-
-    def close(self):
-        """PEP 3333: whoever closes us closes the app's."""
-        try:
-            if hasattr(self._pieces, "close"):
-                self._pieces.close()
-        finally:
-            if self._over is not None:
-                self._over()
-
-
-class _Stream(_Pieces):
-    """A stream that stops between two events once it is cut."""
-
-    def __init__(self, pieces, request, over):
-        super().__init__(pieces, over)
-        self._request = request
 
     def __next__(self):
         if self._request.cut and self._request.is_whole():
@@ -111,6 +88,22 @@ class _Stream(_Pieces):
             raise
         self._request.wrote(piece)
         return piece
+
+    def close(self):
+        """PEP 3333: whoever closes us closes the app's."""
+        try:
+            if hasattr(self._pieces, "close"):
+                self._pieces.close()
+        finally:
+            if self._over is not None:
+                self._over()
+
+
+class _Sized(_Pieces):
+    """An answer of which the app tells the number of pieces: of one piece servers know the length."""
+
+    def __len__(self):
+        return len(self._pieces)
 
 
 def routes(app):
