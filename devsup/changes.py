@@ -192,8 +192,8 @@ class Changes:
             self._paused.cancel()
             self._bus.publish(events.SyntaxBroken(files=broken, serving=True))
             self._put(Unchanged("a changed file does not compile"))
-        else:
-            self._reload_for(moved)
+        else:  # meanwhile another worker may have loaded them
+            self._reload_for(moved & self.dirty)
 
     def _reload_for(self, moved: set[str]) -> None:
         """At once, unless it looks as if the worker itself brought it about."""
