@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 import sys
 from collections.abc import Iterator
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from devsup_agent import kernel
 from harness import wait_until
+
+# It is called as programs call it: without types.
+kernel: Any = importlib.import_module("devsup_agent.kernel")
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")
 

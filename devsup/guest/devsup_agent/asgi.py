@@ -1,11 +1,12 @@
 """The wrapper around an ASGI app: keeps a record of each request and WebSocket, and can end streams cleanly."""
 
 import asyncio
+import functools
 import typing
 from time import monotonic
 
 from devsup_agent import in_flight, loops, work
-from devsup_agent.owners import enter
+from devsup_agent.owners import enter, owner
 from devsup_agent.websocket import WebSocket
 
 _END = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -176,6 +177,8 @@ class Recorder(Tracker):
         """The app that the server is to call instead of `app`; what it takes besides the three is passed on."""
 
         async def devsup(scope, receive, send, *rest):
+            receive, send = _of_nobody(receive), _of_nobody(send)
+
             async def call(scope, receive, send):
                 await app(scope, receive, send, *rest)
 
@@ -194,6 +197,20 @@ class Recorder(Tracker):
 
         devsup.app = app  # type: ignore[attr-defined] # how the routes are found
         return devsup
+
+
+def _of_nobody(function):
+    """The server's `receive` or `send`: tasks that it starts, as for a keep-alive time-out, are not left behind by a request."""
+
+    @functools.wraps(function)
+    async def call(*args):
+        token = enter(None)
+        try:
+            return await function(*args)
+        finally:
+            owner.reset(token)
+
+    return call
 
 
 class _Records:
