@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -13,6 +14,11 @@ from pathlib import Path
 import pytest
 
 from harness import Run, free_port, wait_until
+
+# What nohup or a shell's background job ignores would be inherited by whatever a test starts.
+for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        signal.signal(ignored, signal.default_int_handler if ignored is signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture
@@ -59,10 +65,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     if not {"e2e", "apps"} & set(request.node.path.parts):
         yield
         return
-    threads, descriptors = (
-        set(threading.enumerate()),
-        _descriptors(),
-    )
+    threads, descriptors = set(threading.enumerate()), _descriptors()
     # Children inherit it: so all that a test has started can be told from what other tests run at the same time.
     os.environ["TEST_OF_DEVSUP"] = mark = f"{os.getpid()}-{time.monotonic_ns()}"
     yield

@@ -64,7 +64,7 @@ class Watcher:
         """Hand sets of absolute paths that have changed to `on_batch`, until cancelled; an empty set when anything may have."""
         self._git = await anyio.to_thread.run_sync(gitignore.Gitignore, self._root)
         self.include(self._git.exclude)
-        self._want(await anyio.to_thread.run_sync(self._below, [self._root, *self._opened]))
+        await self.walk()
         source, failure = _by_inotify if sys.platform == "linux" else _by_watchfiles, None
         async with anyio.create_task_group() as tasks:
             distant = await anyio.to_thread.run_sync(_remote, self.folders)
@@ -79,6 +79,13 @@ class Watcher:
             self.tell(_limit(failure))
             await _by_polling(self, on_batch, lambda: self.folders)
 
+    async def walk(self) -> bool:
+        """Look for all folders that are to be watched: whether there are more than were known."""
+        found = await anyio.to_thread.run_sync(self._below, [self._root, *self._opened])
+        more = not found <= self._wanted
+        self._want(found)
+        return more
+
     def look(self) -> Callable[[str], bool]:
         """What git ignores now, as a function of a path."""
         return self._git.look() if self._git is not None else lambda _: False
@@ -90,7 +97,7 @@ class Watcher:
     async def grew(self, folders: set[str], files: set[str]) -> set[str]:
         """There are new folders, and these files have changed: returns all folders in the new ones that are to be watched."""
         if self._git is not None and any(path.endswith("/.gitignore") or path in self._git.exclude for path in files):
-            self._want(await anyio.to_thread.run_sync(self._below, [self._root]))
+            await self.walk()
         below = await anyio.to_thread.run_sync(self._below, folders) if folders else set[str]()
         if below:
             self._want(below)
@@ -177,13 +184,21 @@ async def _by_inotify(watcher: Watcher, on_batch: OnBatch) -> None:
                 await watcher.wait_for_more()
 
         async with anyio.create_task_group() as tasks:
-            notify.add(watcher.folders)
             tasks.start_soon(follow)
-            await on_batch(set())
+            files, lost = set[str](), True
             while True:
-                files, lost = await _settled(watcher, notify)
+                if lost:
+                    await _watch_all(watcher, notify)
                 if lost or files:
                     await on_batch(set() if lost else files)
+                files, lost = await _settled(watcher, notify)
+
+
+async def _watch_all(watcher: Watcher, notify: Inotify) -> None:
+    """Look until nothing is new: of a folder that came before the one around it was watched nothing has told."""
+    notify.add(watcher.folders)
+    while await watcher.walk():
+        notify.add(watcher.folders)
 
 
 async def _settled(watcher: Watcher, notify: Inotify) -> tuple[set[str], bool]:

@@ -219,9 +219,9 @@ def order(run: Run, *wanted: str) -> list[str]:
     return [each["event"] for each in run.events if each["event"] in wanted]
 
 
-def nothing_else_happens(run: Run, project: Path, *, but: int = 0) -> None:
+def nothing_else_happens(run: Run, folder: Path, *, but: int = 0) -> None:
     """All saves so far have been looked at, and no more than `but` reloads began: a later save, of a stranger, is named."""
-    stranger = project / f"stranger_{len(run.events)}.py"
+    stranger = folder / f"stranger_{len(run.events)}.py"
     save(stranger, "print('never imported')\n")
     run.wait_for("ChangeIgnored", path=str(stranger))
     assert len(run.all("ReloadStarted")) == but, run.story()
@@ -706,8 +706,8 @@ def options_of_uvicorn(app: App, *, script: bool, rules: dict[str, Any]) -> Run:
 
 @pytest.mark.parametrize("script", [False, True], ids=["command", "script"])
 def test_the_apps_own_reload_rules_are_kept(app: App, script: bool) -> None:
-    """reload_dirs narrows what is imported, reload_excludes wins, reload_includes adds."""
-    for folder in ("src", "other", "templates"):
+    """reload_dirs narrows all that is watched, reload_excludes wins, reload_includes adds."""
+    for folder in ("src", "src/unused", "src/templates", "other"):
         (app.project / folder).mkdir()
     for name in ("src/part.py", "src/generated.py", "other/part.py"):
         (app.project / name).write_text("VALUE = 1\n")
@@ -717,10 +717,12 @@ def test_the_apps_own_reload_rules_are_kept(app: App, script: bool) -> None:
     assert [each["name"] for each in run.all("ReloaderOff")] == ["uvicorn"]
     for name in ("src/generated.py", "other/part.py", "main.py"):
         save(app.project / name, (app.project / name).read_text() + "\n# edited\n")
-    nothing_else_happens(run, app.project)
+    nothing_else_happens(run, app.project / "src" / "unused")
     save(app.project / "src" / "part.py", "VALUE = 22\n")
     assert run.wait_for("ReloadStarted")["files"] == [str(app.project / "src" / "part.py")]
     run.ready(2)
-    save(app.project / "templates" / "page.html", "<p>new</p>\n")
+    save(app.project / "other" / "page.html", "<p>new</p>\n")
+    save(app.project / "src" / "templates" / "page.html", "<p>new</p>\n")
     run.ready(3)
+    assert run.all("ReloadStarted")[1]["files"] == [str(app.project / "src" / "templates" / "page.html")]
     assert len(run.all("WorkerSpawned")) == 3

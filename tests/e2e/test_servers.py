@@ -40,11 +40,13 @@ class App:
         save(self.project / "main.py", (code or self.server.code).replace("@VERSION@", label(version)))
 
     def run(self, *options: str, extra: tuple[str, ...] = (), code: str = "") -> Run:
-        """Start it, and wait until it serves."""
+        """Start it, and wait until it serves, with all its processes."""
         self.save(1, code)
         words = [*self.server.words(self.port), *extra]
         run = self._start(*words, options=list(options), env={"APP_PORT": str(self.port)})
         run.ready()
+        if not (code or extra):
+            wait_until(lambda: run.lines().count("imported " + label(1)) >= self.server.processes, LIMIT, run.story)
         return run
 
     def let(self, name: str = "go") -> None:

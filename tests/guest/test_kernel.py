@@ -141,6 +141,18 @@ def test_heard_within(pair: Pair) -> None:
     assert not kernel.heard_within(Transport(None), 60.0)
 
 
+def test_what_was_answered_since(pair: Pair) -> None:
+    client, server = pair
+    wait_until(lambda: not kernel.answered_within(server, 0.02))
+    answers(pair)
+    arrives(pair, b"the next")
+    assert kernel.answered_within(server, 60.0)
+    assert kernel.awaits_answer(server)
+    wait_until(lambda: not kernel.answered_within(server, 0.02))
+    client.close()
+    assert not kernel.answered_within(None, 60.0)
+
+
 def test_nothing_is_read_of_a_connection_that_was_shut_but_it_is_still_answered(pair: Pair) -> None:
     client, server = pair
     kernel.shut(server, socket.SHUT_RD)

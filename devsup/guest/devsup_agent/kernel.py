@@ -12,15 +12,26 @@ _ESTABLISHED = 1
 
 
 def awaits_answer(sock):
-    """Whether data came last on a connection, its end being none, or its client has not yet taken all that was sent."""
-    if _waits(sock, termios.FIONREAD) or _waits(sock, termios.TIOCOUTQ):
+    """Whether data came last on a connection, its end being none, or its client takes too slowly what was sent."""
+    if _is_unread(sock):
         return True
     info = _info(sock)
     if info is None:
         return False
-    (unacked,), (sent,), (received,) = (struct.unpack_from("I", info, at) for at in (24, 44, 52))
+    (unacked,), (sent,), (received,), (unsent,) = (struct.unpack_from("I", info, at) for at in (24, 44, 52, 144))
     acked, total = struct.unpack_from("QQ", info, 120)
+    if unsent:  # not "not acknowledged": a client that is about to ask again delays that
+        return True
     return info[0] == _ESTABLISHED and total > 0 and ((not acked and not unacked) or received < sent)
+
+
+def answered_within(sock, seconds):
+    """Whether data was sent on a connection this lately, and none of it waits for its client."""
+    info = _info(sock)
+    if info is None:
+        return False
+    (sent,), (unsent,) = (struct.unpack_from("I", info, at) for at in (44, 144))
+    return sent < seconds * 1000 and not unsent
 
 
 def heard_within(transport, seconds):
@@ -31,7 +42,7 @@ def heard_within(transport, seconds):
         return False
     with contextlib.closing(socket.socket(fileno=fd)) as sock:
         info = _info(sock)
-        return _waits(sock, termios.FIONREAD) or (info is not None and struct.unpack_from("I", info, 52)[0] < seconds * 1000)
+        return _is_unread(sock) or (info is not None and struct.unpack_from("I", info, 52)[0] < seconds * 1000)
 
 
 def shut(sock, how):
@@ -40,11 +51,11 @@ def shut(sock, how):
         same.shutdown(how)
 
 
-def _waits(sock, queue):
-    """Whether bytes wait in one of the kernel's two queues of a connection."""
+def _is_unread(sock):
+    """Whether bytes have come that the program has not read."""
     try:
         # Not a look by recv: that would wait as long as the socket's own time-out says.
-        return fcntl.ioctl(sock.fileno(), queue, b"\0" * 4) != b"\0" * 4
+        return fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0" * 4) != b"\0" * 4
     except (OSError, ValueError, AttributeError):  # closed
         return False
 
@@ -54,4 +65,4 @@ def _info(sock):
         info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 192)
     except (OSError, TypeError, AttributeError):  # closed, or another system
         return None
-    return info if len(info) >= 136 else None
+    return info if len(info) >= 148 else None

@@ -62,6 +62,10 @@ class Connection:
         """Whether the client waits for an answer, or for the rest of it to be asked."""
         return self.is_open() and not self.shut and kernel.awaits_answer(self.sock)
 
+    def has_answered(self, since, now):
+        """Whether what its client waited for at that time has come; it may have asked again."""
+        return kernel.answered_within(self.sock, now - since)
+
     def next_change(self, now):
         """Seconds until the next look: the kernel sends no word."""
         return LOOK
@@ -88,6 +92,7 @@ class Drain:
         self._records = set()
         self._connections: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         self._waited_for = set()
+        self._asked = 0.0  # when it was asked what that is
         self._ended: dict = {}  # record -> when it was told to end
         self._done = None
         self._closed = False
@@ -126,7 +131,8 @@ class Drain:
     def drain(self, done):
         """Call `done` once everything that is active now has finished; new work is let in meanwhile."""
         with self._lock:
-            self._waited_for, self._done = self._busy(time.monotonic()), done
+            self._asked, self._done = time.monotonic(), done
+            self._waited_for = self._busy(self._asked)
             self._check()
 
     def close_gate(self, done):
@@ -187,6 +193,8 @@ class Drain:
 
     def _left_of_save(self, now):
         self._waited_for &= self._busy(now)
+        unrecorded = {each for each in self._waited_for if isinstance(each, Connection)}
+        self._waited_for -= {each for each in unrecorded if each.has_answered(self._asked, now)}
         return self._waited_for
 
     def _left_behind_gate(self, now):
@@ -214,8 +222,10 @@ class Drain:
             self._timer.cancel()
             self._timer = None
         if left:
-            waits = [each.next_change(now) for each in left] + ([LOOK] if self._closed else [])
-            self._timer = threading.Timer(max(0.01, min([wait for wait in waits if wait is not None] or [1.0])), self.changed)
+            waits = [each.next_change(now) for each in left] + ([work.PAUSE] if self._closed else [])
+            self._timer = threading.Timer(
+                max(work.PAUSE, min([wait for wait in waits if wait is not None] or [1.0])), self.changed
+            )
             self._timer.daemon = True
             self._timer.start()
 
