@@ -20,7 +20,7 @@ import asyncio, gc, json, sys, threading, time, weakref
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 sys.path.insert(0, sys.argv[1])
-from devsup_agent import background, jobs, owners
+from devsup_agent.active import background, jobs, owners
 
 jobs.patch(threading)
 jobs.patch(sys.modules[ThreadPoolExecutor.__module__])

@@ -14,7 +14,7 @@ import pytest
 from harness import wait_until
 
 # It is called as programs call it: without types.
-kernel: Any = importlib.import_module("devsup_agent.kernel")
+kernel: Any = importlib.import_module("devsup_agent.active.kernel")
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")
 

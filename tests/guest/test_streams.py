@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 # It is called as programs call it: without types.
-work: Any = importlib.import_module("devsup_agent.work")
-streams: Any = importlib.import_module("devsup_agent.streams")
+work: Any = importlib.import_module("devsup_agent.active.work")
+streams: Any = importlib.import_module("devsup_agent.active.streams")
 agent: Any = importlib.import_module("devsup_agent.agent").agent
 EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8")]
 

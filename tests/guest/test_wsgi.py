@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 # It is called as programs call it: without types.
-wsgi: Any = importlib.import_module("devsup_agent.wsgi")
+wsgi: Any = importlib.import_module("devsup_agent.active.wsgi")
 
 
 class Drain:

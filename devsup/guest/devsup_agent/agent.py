@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 
-from devsup_agent import background, finder, jobs, modules, wire
+from devsup_agent import finder, modules, wire
+from devsup_agent.active import background, jobs
 
 _UNKNOWN = 0.3  # seconds from listening until a server that nobody knows is taken to serve
 _ANSWER_LIMIT = 5.0  # seconds; the supervisor answers in well under a millisecond

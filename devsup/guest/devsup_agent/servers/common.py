@@ -16,7 +16,8 @@ import time
 import typing
 import weakref
 
-from devsup_agent import kernel, owners, sockets, work
+from devsup_agent import sockets
+from devsup_agent.active import kernel, owners, work
 from devsup_agent.agent import agent
 
 LOOK = 0.05  # seconds between looks at what nothing tells of; only while a reload waits

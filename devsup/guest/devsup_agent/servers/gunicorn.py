@@ -3,7 +3,8 @@
 import functools
 import signal
 
-from devsup_agent import asgi, guard, wsgi
+from devsup_agent import guard
+from devsup_agent.active import asgi, wsgi
 from devsup_agent.agent import agent
 from devsup_agent.servers import common
 

@@ -3,7 +3,8 @@
 import functools
 import multiprocessing
 
-from devsup_agent import asgi, guard
+from devsup_agent import guard
+from devsup_agent.active import asgi
 from devsup_agent.agent import agent
 from devsup_agent.servers import common
 

@@ -4,7 +4,8 @@ import asyncio
 import functools
 import multiprocessing
 
-from devsup_agent import guard, handled, websocket
+from devsup_agent import guard
+from devsup_agent.active import handled, websocket
 from devsup_agent.agent import agent
 from devsup_agent.servers import common
 

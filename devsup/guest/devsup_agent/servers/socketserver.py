@@ -15,7 +15,8 @@ import socketserver
 import time
 import typing
 
-from devsup_agent import guard, owners, sockets, work, wsgi
+from devsup_agent import guard, sockets
+from devsup_agent.active import owners, work, wsgi
 from devsup_agent.agent import agent
 from devsup_agent.servers import common
 

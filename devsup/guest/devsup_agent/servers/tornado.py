@@ -3,7 +3,8 @@
 import asyncio
 import functools
 
-from devsup_agent import guard, handled, websocket
+from devsup_agent import guard
+from devsup_agent.active import handled, websocket
 from devsup_agent.agent import agent
 from devsup_agent.servers import common
 

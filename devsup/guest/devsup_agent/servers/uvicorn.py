@@ -13,7 +13,8 @@ import threading
 import time
 import weakref
 
-from devsup_agent import asgi, guard
+from devsup_agent import guard
+from devsup_agent.active import asgi
 from devsup_agent.agent import agent
 from devsup_agent.servers.uvicorn_drain import Drain
 

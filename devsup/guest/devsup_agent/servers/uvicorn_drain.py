@@ -6,7 +6,7 @@ import select
 import time
 import weakref
 
-from devsup_agent import work
+from devsup_agent.active import work
 from devsup_agent.agent import agent
 from devsup_agent.servers.common import leave
 

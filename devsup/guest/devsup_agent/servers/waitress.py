@@ -2,7 +2,8 @@
 
 import functools
 
-from devsup_agent import guard, wsgi
+from devsup_agent import guard
+from devsup_agent.active import wsgi
 from devsup_agent.agent import agent
 from devsup_agent.servers import common
 

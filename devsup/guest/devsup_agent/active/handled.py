@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 
-from devsup_agent import loops, streams, work
+from devsup_agent import loops
+from devsup_agent.active import streams, work
 
 
 class Request(work.Request):

@@ -6,7 +6,7 @@ import threading
 import typing
 
 from devsup_agent import guard
-from devsup_agent.owners import enter, owner, target_of
+from devsup_agent.active.owners import enter, owner, target_of
 
 _THROUGH = ("asyncio", "concurrent")  # packages of the standard library that hand a job on
 

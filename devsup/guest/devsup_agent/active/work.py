@@ -4,7 +4,7 @@ import math
 import time
 import typing
 
-from devsup_agent import streams
+from devsup_agent.active import streams
 from devsup_agent.agent import agent
 
 FRESH = 0.25  # seconds: on a connection this young the first request, or message, may be under way

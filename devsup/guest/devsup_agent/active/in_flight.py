@@ -2,7 +2,7 @@
 
 import re
 
-from devsup_agent import streams
+from devsup_agent.active import streams
 
 _CHUNK = re.compile(rb"([0-9a-fA-F]+)\r\n")
 

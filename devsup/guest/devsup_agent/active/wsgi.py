@@ -2,7 +2,7 @@
 
 import threading
 
-from devsup_agent import work
+from devsup_agent.active import work
 
 here = threading.local()  # .request: the record that this thread works on, where the server keeps it
 

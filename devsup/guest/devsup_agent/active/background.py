@@ -15,7 +15,8 @@ import threading
 import time
 import weakref
 
-from devsup_agent import guard, owners
+from devsup_agent import guard
+from devsup_agent.active import owners
 
 LOOK = 1.0  # seconds from a request until the tasks are looked through
 
@@ -224,7 +225,7 @@ def _over(whose, running, now):
         return whose if whose.answered is not None else None
     if whose in running:
         return None
-    from devsup_agent import work
+    from devsup_agent.active import work
 
     record = work.record_of(whose, None)
     if record.answered is None:

@@ -5,9 +5,10 @@ import functools
 import os
 import time
 
-from devsup_agent import kernel, loops, owners
+from devsup_agent import loops
+from devsup_agent.active import kernel, owners
+from devsup_agent.active.work import FRESH, LIMIT
 from devsup_agent.agent import agent
-from devsup_agent.work import FRESH, LIMIT
 
 QUIET = 0.03  # seconds without a byte, after which no message is half received
 GAP = 1.0  # seconds without a send that end an answer pushed from elsewhere

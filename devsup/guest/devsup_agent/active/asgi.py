@@ -5,9 +5,10 @@ import functools
 import typing
 from time import monotonic
 
-from devsup_agent import in_flight, loops, work
-from devsup_agent.owners import enter, owner
-from devsup_agent.websocket import WebSocket
+from devsup_agent import loops
+from devsup_agent.active import in_flight, work
+from devsup_agent.active.owners import enter, owner
+from devsup_agent.active.websocket import WebSocket
 
 _END = {"type": "http.response.body", "body": b"", "more_body": False}
 _LEAVE = 0.05  # seconds: an app that watches for the disconnect has left an ended stream by then
