@@ -69,11 +69,12 @@ class Foreign:
             passed = time.monotonic() - began
             await anyio.sleep(_LOOK if passed < _LONG else _LATER_LOOK)
             found, steady = await look.take()
-            own = sorted(found - self._supervisor.listeners.kept.keys())  # of the others an agent has told
+            told = self._supervisor.listeners.kept.keys() | current.private
+            own = sorted(found - told) or (sorted(found & current.private) if passed > _LONG else [])
             slow = handle.links or not self._watched <= set(own)
             if steady < (_SLOW if slow else _STEADY) or (not own and (passed < _LONG or self._supervisor.has_agent())):
                 continue
-            not_yet = await self._not_yet(own[0]) if own else ""
+            not_yet = await self._not_yet(own[0]) if own and own[0] not in current.private else ""
             if not not_yet:
                 self._serves(current, own)
             elif passed > _LONG:

@@ -108,6 +108,9 @@ class Reception:
             self._supervisor.bus.publish(events.ListenerKept(url=address.url))
         return fds
 
+    def _on_private(self, _link: Link, message: Message, _fds: list[int]) -> None:
+        self._supervisor.current.private.add(Address(message["family"], message["host"], message["port"]))
+
     def _on_ready(self, link: Link, message: Message, _fds: list[int]) -> None:
         link.serves = True
         self._supervisor.tasks.start_soon(self._become_ready, link, message)

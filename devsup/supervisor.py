@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from devsup.events import Bus
     from devsup.launch import Plan
     from devsup.system.link import Link
-    from devsup.system.listener import Listeners
+    from devsup.system.listener import Address, Listeners
     from devsup.system.meeting import Meeting
     from devsup.system.spawn import Spawned
     from devsup.system.terminal import Terminal
@@ -51,6 +51,7 @@ class Current:
     listened: bool = False
     refused: events.Refused | None = None
     intended: tuple[str, int] | None = None
+    private: set[Address] = field(default_factory=set)  # that it listens on at any free port
 
 
 class Supervisor:

@@ -175,6 +175,25 @@ def test_it_is_not_ready_before_it_accepts(devsup: Callable[..., Run], compiled:
     assert any(line.startswith("up") for line in run.lines())
 
 
+PRIVATE = """
+import select, socket
+private = socket.socket()
+private.bind(("127.0.0.1", 0))
+private.listen()
+print("a stranger" if select.select([private], [], [], 2.5)[0] else "nobody", "knocked", flush=True)
+"""
+
+
+def test_what_a_program_opens_for_itself_is_not_knocked_at(devsup: Callable[..., Run], project: Path, port: int) -> None:
+    """As debugpy does at import: the first to connect is taken for its own other half."""
+    (project / "main.py").write_text(PRIVATE + PLAIN.replace("PORT", str(port)))
+    run = devsup("python", "main.py")
+    assert run.ready()["server"] == "http.server", run.story()
+    assert run.ready()["urls"] == [f"http://127.0.0.1:{port}"]
+    assert run.lines() == ["nobody knocked"]
+    assert run.stop() == 0
+
+
 def test_a_save_of_a_watched_file_brings_new_code_and_nothing_is_told_again(
     node: Callable[..., Run], project: Path, port: int
 ) -> None:

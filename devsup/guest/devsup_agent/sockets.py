@@ -156,7 +156,17 @@ def _listen(self, *args):
         _hand_up(self, backlog)
     elif self in _kept:
         _agent().serves_soon()
+    elif _is_tcp(self) and self in _own:
+        _tell_private(self)
     return None
+
+
+def _tell_private(sock):
+    """It is between the program and somebody that it tells: no stranger may connect to see whether it serves."""
+    with contextlib.suppress(Exception):
+        if _agent().connect():
+            host, port = sock.getsockname()[:2]
+            _agent().send("private", family=int(sock.family), host=host, port=port)
 
 
 def _hand_up(sock, backlog):
