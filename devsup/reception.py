@@ -130,7 +130,7 @@ class Reception:
 
     def _on_served(self, link: Link, _message: Message, _fds: list[int]) -> None:
         link.serves = False
-        self._supervisor.tasks.start_soon(self._supervisor.wake_sleeper, self._supervisor.current)
+        self._supervisor.tasks.start_soon(self._supervisor.wake_sleeper, self._supervisor.current, link)
 
     def _on_files(self, _link: Link, message: Message, _fds: list[int]) -> None:
         self._supervisor.tasks.start_soon(self._supervisor.changes.learned, message["paths"], message["packages"])

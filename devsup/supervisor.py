@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from devsup.system.terminal import Terminal
     from devsup.system.worker import WorkerHandle
 
+_STARTING = "It is still starting. Its terminal says more."
 _SLEEPER = 0.3  # seconds that a program has to notice the end of its server
 
 
@@ -195,7 +196,7 @@ class Supervisor:
     async def _run_placeholder(self, scope: anyio.CancelScope) -> None:
         with scope:
             listeners = [kept.sock for kept in self.listeners.kept.values()]
-            await placeholder.answer(listeners, lambda: self._failure, self.tasks)
+            await placeholder.answer(listeners, lambda: self._failure or _STARTING, self.tasks)
 
     # -- a worker's life --------------------------------------------------------------------------------------------
 
@@ -257,12 +258,12 @@ class Supervisor:
         refused = current.refused.code if current.refused is not None else None
         self.put(words.WorkerExited(current.generation, ended, now, current.listened, refused))
 
-    async def wake_sleeper(self, current: Current) -> None:
+    async def wake_sleeper(self, current: Current, link: Link) -> None:
         """A server that ran in a thread has ended: a main thread that sleeps beside it is told, as by Ctrl-C."""
         await anyio.sleep(_SLEEPER)
         handle = current.handle
         if handle is not None and not handle.serving() and isinstance(self._phase, words.Stopping):
-            handle.interrupt()
+            handle.interrupt(link)
 
     def ready(self, current: Current, server: str, python: str, urls: list[str], routes: list[str]) -> None:
         """The current worker serves; an agent may say so of one that was taken for foreign."""
@@ -270,6 +271,7 @@ class Supervisor:
             return
         now = time.monotonic()
         current.ready, current.server = now, server
+        self._failure = ""
         self.changes.ready()
         self._answer(on=False)
         for address in self.listeners.close_unserved(current.generation) if server != "foreign" else []:

@@ -19,8 +19,8 @@ import sys
 import time
 
 VERSION = "@VERSION@"
-print("imported", VERSION, flush=True)
-atexit.register(lambda: print("atexit", VERSION, flush=True))
+print(f"imported {VERSION}\\n", end="", flush=True)  # one write: processes print at the same time
+atexit.register(lambda: print(f"atexit {VERSION}\\n", end="", flush=True))
 
 
 def wait_for(name):

@@ -65,9 +65,12 @@ class WorkerHandle:
         else:
             self._told = self.tree.signal_group(signal.SIGTERM)
 
-    def interrupt(self) -> None:
-        """As Ctrl-C would, the main process alone."""
-        self._signal_main(signal.SIGINT)
+    def interrupt(self, link: Link) -> None:
+        """As Ctrl-C would, the process of this link alone; the main process when it has gone."""
+        if link in self.links:
+            os.kill(link.pid, signal.SIGINT)
+        else:
+            self._signal_main(signal.SIGINT)
 
     def _signal_main(self, number: int) -> None:
         if self.process.returncode is None:

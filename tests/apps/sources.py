@@ -10,7 +10,7 @@ HEAD = """
 import asyncio, os, sys, time
 from pathlib import Path
 
-print("imported", __name__, os.getpid(), flush=True)
+print(f"imported {__name__} {os.getpid()}\\n", end="", flush=True)  # one write: processes print at the same time
 VERSION = "v1"
 RELEASE = Path.cwd() / "release"
 EVENTS = "text/event-stream"

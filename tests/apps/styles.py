@@ -21,6 +21,7 @@ class Style:
     routes: tuple[str, ...] = ("/slow", "/stream")  # empty where the framework has no place for any of ours
     saved: str = "main.py"
     named: bool = True  # False: of its requests only the kernel tells, without method and path
+    alone: bool = True  # False: it opens a second port for itself, another one each time
     obeys: bool = True  # False: the server hangs on SIGTERM, without devsup too, and is killed
     imports: tuple[str, ...] = ("main",)  # the names under which each worker imports main.py
     reloader: str = ""  # the app's own, which is switched off
@@ -201,7 +202,15 @@ FRAMEWORK_STYLES = [
         imports=SCRIPT,
         reloader="quart",
     ),
-    Style("sanic-dev", "sanic", "sanic main:app --dev --port @PORT@", _py(app.SANIC), reloader="sanic"),
+    Style(
+        "sanic-dev",
+        "sanic",
+        "sanic main:app --dev --port @PORT@",
+        _py(app.SANIC),
+        imports=("main", "main"),  # its manager, too, as without devsup
+        obeys=False,  # in its first moments
+        reloader="sanic",
+    ),
     Style("sanic-single-process", "sanic", "sanic main:app --single-process --port @PORT@", _py(app.SANIC)),
     Style("litestar-run", "litestar[standard]", "litestar --app main:app run --port @PORT@", _py(app.LITESTAR)),
     Style(
@@ -285,6 +294,7 @@ LAUNCHER_STYLES = [
         "shiny run main.py --reload --port @PORT@",
         _py(app.SHINY),
         routes=(),
+        alone=False,
         reloader="uvicorn",
     ),
     Style(
@@ -358,6 +368,7 @@ LAUNCHER_STYLES = [
         options=WATCHED,
         home="/health",
         routes=(),
+        obeys=False,  # its end takes seconds while its seven job runners start
         imports=(),
     ),
     Style(

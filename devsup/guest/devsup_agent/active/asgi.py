@@ -223,14 +223,22 @@ class _Records:
 
 def routes(app):
     """['GET /path', …] of the innermost app that tells its routes."""
-    found: list = []
     for _ in range(10):
         if app is None or hasattr(app, "routes"):
             break
         app = getattr(app, "app", None)
-    for route in getattr(app, "routes", None) or ():
+    return _listed(app, "")
+
+
+def _listed(router, prefix):
+    found: list = []
+    for route in getattr(router, "routes", None) or ():
+        included = getattr(route, "original_router", None)  # FastAPI's include_router
+        if included is not None:
+            found += _listed(included, prefix + getattr(route.include_context, "prefix", ""))
+            continue
         methods = ",".join(sorted(getattr(route, "methods", None) or ())) or ("WS" if "WebSocket" in type(route).__name__ else "")
-        found.append((methods + " " + str(getattr(route, "path", route))).strip())
+        found.append(f"{methods} {prefix}{getattr(route, 'path', type(route).__name__)}".strip())
     return found
 
 
