@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import signal
 import socket
 import sys
 import threading
@@ -357,6 +358,7 @@ def test_serves_and_keeps_its_listener_over_ten_reloads(start: Start, style: Sty
     assert_kept_over_ten_reloads(started)
     assert_started_once(started)
     assert started.run.stop() == 0
+    assert [each["exit"] for each in started.run.all("WorkerExited") if each["exit"]["signal"] == signal.SIGKILL] == []
 
 
 @pytest.mark.parametrize("style", STYLES, ids=str)

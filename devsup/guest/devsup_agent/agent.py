@@ -29,6 +29,7 @@ class Agent:
         self._prompts = 0
         self._growth = None
         self.servers = []
+        self.served_once = False
         self.final = False  # the stop that goes on is the last one
         self.manages = False  # others serve, this process starts them
         self.manager = None  # pid of the process that would start another in this one's place
@@ -199,6 +200,7 @@ class Agent:
             sys.modules["devsup_agent.sockets"].report(listeners)
             jobs.patch(threading)
             self.servers.append(server)
+            self.served_once = True
             files, packages = modules.imported()
             finder.on_import = self._grew
             aside = threading.current_thread() is not threading.main_thread()
@@ -211,7 +213,7 @@ class Agent:
         waiting.start()
 
     def _serve_unknown(self):
-        if not self.servers and not self.manages:
+        if not self.served_once and not self.manages:
             from devsup_agent.servers import common
 
             self.serve(common.Drain(common.leave), "python", [])
