@@ -49,6 +49,8 @@ class Changes:
         self._seen: dict[str, str] = {}
         self._named: set[str] = set()
         self._spawned_at = 0.0
+        self._generation = 0
+        self._told: dict[int, Loaded] = {}  # by process of the current generation
         self._own = OwnWrites(notes)
         self._suspended: set[str] = set()
         self._held: set[str] = set()  # what waits for the end of the start
@@ -72,6 +74,8 @@ class Changes:
 
     def spawned(self, generation: int, passed: float) -> None:
         """A worker was started, so many seconds ago: it loads what is on disk."""
+        self._generation = generation
+        self._told.clear()
         self._baseline.update(self._seen)
         self._seen.clear()
         self.dirty.clear()
@@ -111,11 +115,16 @@ class Changes:
         self.rules = adopted(self._own_rules, folders, globs, tuple(excludes))
         self._open()
 
-    async def learned(self, paths: Iterable[str], folders: Iterable[str]) -> None:
-        """The worker has imported these files, and packages in these folders (all so far)."""
+    async def learned(self, generation: int, process: int, paths: Iterable[str], folders: Iterable[str]) -> None:
+        """A process of the worker has imported these files, and packages in these folders (all so far)."""
         files = frozenset().union(*map(watch.trail, paths))
         packages = frozenset(os.path.realpath(folder) for folder in folders)
         async with self._lock:
+            if generation != self._generation:
+                return
+            self._told[process] = Loaded(files, packages)
+            files = frozenset().union(*(each.files for each in self._told.values()))
+            packages = frozenset().union(*(each.packages for each in self._told.values()))
             new = files - self._baseline.keys()
             self.loaded = Loaded(files, packages, running=True)
             self._watcher.include(files)

@@ -6,6 +6,7 @@ has no gate either: a reload waits for a moment in which nothing is active, and 
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -237,9 +238,16 @@ def _glob(words: Sequence[str], folder: Path) -> str:
     """The files that a command is likely made of: those like the one that it names, else what most of the folder is."""
     for word in words:
         path = folder / word
-        if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
+        if os.path.isfile(path) and path.resolve().is_relative_to(folder.resolve()):  # noqa: PTH113 - a word may be a whole script
             return f"**/*{path.suffix}" if path.suffix else word
-    files = [path for top in (folder, folder / "src") if top.is_dir() for path in top.iterdir() if path.is_file()]
+    files = [path for top in (folder, folder / "src") for path in _files_in(top)]
     suffixes = Counter(path.suffix for path in files)
     likely = [suffix for suffix, _ in suffixes.most_common() if suffix not in _NO_SOURCE]
     return f"**/*{likely[0]}" if likely else "**/*"
+
+
+def _files_in(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if os.path.isfile(path)]  # noqa: PTH113 - never raises
+    except OSError:
+        return []

@@ -117,7 +117,7 @@ class Reception:
 
     async def _become_ready(self, link: Link, message: Message) -> None:
         current = self._supervisor.current
-        await self._supervisor.changes.learned(message["paths"], message["packages"])
+        await self._learned_of(link, message)
         if current is self._supervisor.current and not (message["aside"] and self._has_more_to_come(current)):
             self._supervisor.ready(current, message["server"], link.python, [], message["routes"])
 
@@ -132,8 +132,11 @@ class Reception:
         link.serves = False
         self._supervisor.tasks.start_soon(self._supervisor.wake_sleeper, self._supervisor.current, link)
 
-    def _on_files(self, _link: Link, message: Message, _fds: list[int]) -> None:
-        self._supervisor.tasks.start_soon(self._supervisor.changes.learned, message["paths"], message["packages"])
+    def _on_files(self, link: Link, message: Message, _fds: list[int]) -> None:
+        self._supervisor.tasks.start_soon(self._learned_of, link, message)
+
+    async def _learned_of(self, link: Link, message: Message) -> None:
+        await self._supervisor.changes.learned(link.generation, link.pid, message["paths"], message["packages"])
 
     def _on_clear(self, link: Link, message: Message, _fds: list[int]) -> None:
         self._supervisor.said("drain", link, message["seq"])

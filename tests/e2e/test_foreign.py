@@ -208,6 +208,14 @@ def test_a_save_of_a_watched_file_brings_new_code_and_nothing_is_told_again(
     assert run.stop() == 0
 
 
+def test_a_whole_script_on_the_command_line_is_no_file(devsup: Callable[..., Run], port: int) -> None:
+    """Longer than the name of any file can be."""
+    script = "/* " + "x" * 5000 + " */" + NODE.replace("PORT", str(port))
+    run = devsup(tool("node"), "-e", script)
+    assert run.ready()["server"] == "foreign", run.story()
+    assert run.stop() == 0
+
+
 def test_other_files_reload_nothing(node: Callable[..., Run], project: Path, port: int) -> None:
     run = node()
     save(project / "notes.py", "print('not mine')")

@@ -368,6 +368,31 @@ def test_a_save_waits_for_an_active_request_and_then_brings_new_code(start: Star
     assert started.run.stop() == 0
 
 
+DUPLICATE = """
+import os, socket
+VERSION = "v1"
+server = socket.create_server(("127.0.0.1", int(os.environ["APP_PORT"])))
+twin = server.dup()  # makes the one that both share block again
+while True:
+    connection, _ = server.accept()
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: 2\\r\\n\\r\\n" + VERSION.encode())
+    connection.close()
+"""
+
+
+def test_a_duplicate_of_the_listener_blocks_no_reload(devsup: Callable[..., Run], project: Path, port: int) -> None:
+    save(project / "main.py", DUPLICATE)
+    run = devsup("python", "main.py", env={"APP_PORT": str(port)})
+    run.ready()
+    assert fetch(port) == (200, "v1")
+    save(project / "main.py", DUPLICATE.replace('"v1"', '"v2"') + "#")
+    run.ready(2)
+    assert fetch(port) == (200, "v2")
+    assert run.stop() == 0
+    assert [each["exit"]["signal"] for each in run.all("WorkerExited") if each["exit"]["signal"] == signal.SIGKILL] == []
+
+
 def answer_at(host: str, port: int) -> tuple[int, str] | None:
     """What is answered there; None where the connection is refused at once or the address does not exist."""
     try:

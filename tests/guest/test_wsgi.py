@@ -121,6 +121,24 @@ def test_an_error_passes_through() -> None:
     assert drain.running == 0
 
 
+def test_an_app_that_returns_nothing_leaves_nothing() -> None:
+    drain = Drain()
+    with pytest.raises(TypeError, match="iterable"):
+        wsgi.wrap(lambda _environ, _start: None, drain)({}, start)
+    assert drain.running == 0
+
+
+def test_headers_that_are_none_are_the_server_s_business() -> None:
+    sent, drain = [], Drain()
+
+    def app(_environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", None)])
+        return [b"x"]
+
+    assert list(wsgi.wrap(app, drain)({}, lambda *words: sent.append(words))) == [b"x"]
+    assert sent == [("200 OK", [("Content-Type", None)])]
+
+
 def test_an_error_on_the_way_ends_the_request_with_close() -> None:
     def pieces() -> Iterator[bytes]:
         yield b"a"

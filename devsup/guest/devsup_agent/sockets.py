@@ -206,6 +206,7 @@ def _accept(self):
 def _accept_at_once(self):
     with accepting:  # whoever closes the gate knows afterwards of every connection that came before
         if gate.is_set() and not stopping.is_set():
+            os.set_blocking(self.fileno(), False)  # a wrapper or a duplicate that another has made may have cleared it
             accepted = _real["accept"](self)
             _accepted[accepted[0]] = time.monotonic()
             return accepted

@@ -5,7 +5,7 @@ import functools
 import typing
 from time import monotonic
 
-from devsup_agent import loops
+from devsup_agent import guard, loops
 from devsup_agent.active import in_flight, work
 from devsup_agent.active.owners import enter, owner
 from devsup_agent.active.websocket import WebSocket
@@ -98,14 +98,17 @@ class Tracker:
                 self.end_stream(request)
             if request.cut:
                 return _swallow()
-            if message["type"] == "http.response.body":
-                request.wrote(message.get("body", b""))
-                if not message.get("more_body", False) and not gone:
-                    request.ended()
-                if request.is_stream() and request.is_whole():
-                    self.look()
-            elif request.head is None:
-                request.answers(message.get("headers", ()), scope.get("path_params"))
+            with guard("the messages of an answer"):
+                if message["type"] == "http.response.body":
+                    request.wrote(message.get("body", b""))
+                    if not message.get("more_body", False) and not gone:
+                        request.ended()
+                    if request.is_stream() and request.is_whole():
+                        self.look()
+                elif request.head is None:
+                    if not isinstance(message.get("headers", ()), (list, tuple)):
+                        message["headers"] = list(message["headers"])  # it may be read only once
+                    request.answers(message.get("headers", ()), scope.get("path_params"))
             return send(message)
 
         enter(request)

@@ -42,7 +42,7 @@ def kind_of(head):
 
 
 def _text(value):
-    return value if isinstance(value, str) else bytes(value).decode("latin-1")
+    return bytes(value).decode("latin-1") if isinstance(value, (bytes, bytearray, memoryview)) else str(value)
 
 
 def template(path, params):

@@ -1,5 +1,6 @@
 """What counts as active in this process: one record per request, WebSocket or stream (DESIGN 5)."""
 
+import contextlib
 import math
 import time
 import typing
@@ -85,7 +86,8 @@ class Request:
 
     def wrote(self, piece):
         """A piece of the body was sent."""
-        self.last = (self.last + bytes(piece[-4:]))[-4:]
+        with contextlib.suppress(TypeError):  # what is no bytes the server will say
+            self.last = (self.last + bytes(piece[-4:]))[-4:]
 
     def ended(self):
         """The app has ended the answer by itself: not because its client has left."""

@@ -2,6 +2,7 @@
 
 import threading
 
+from devsup_agent import guard
 from devsup_agent.active import work
 
 here = threading.local()  # .request: the record that this thread works on, where the server keeps it
@@ -35,17 +36,17 @@ def wrap(app, drain):
                 drain.end(request)
 
         def begin(status, headers, exc_info=None):
-            params = getattr(environ.get("werkzeug.request"), "view_args", None)
-            request.answers([(key, value) for key, value in headers], params)
+            with guard("the headers of an answer"):
+                params = getattr(environ.get("werkzeug.request"), "view_args", None)
+                request.answers([(key, value) for key, value in headers], params)
             return start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
 
         try:
-            pieces = app(environ, begin)
+            return _watched(app(environ, begin), request, over)
         except BaseException:
             if over is not None:
                 over()
             raise
-        return _watched(pieces, request, over)
 
     devsup.app = app  # type: ignore[attr-defined] # how the routes are found
     return devsup

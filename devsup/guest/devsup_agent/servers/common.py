@@ -112,7 +112,9 @@ class Drain:
     def end(self, record):
         """A request has ended, its answer handed to the server."""
         with self._lock:
-            self._records = {each for each in self._records if each is not record or work.unwritten(each.transport)}
+            self._forget_written()
+            if not work.unwritten(record.transport):
+                self._records.discard(record)
             self._check()
         agent.background.leave(record)
 
@@ -169,9 +171,12 @@ class Drain:
 
     def _busy(self, now):
         """All that a client waits for."""
-        self._records = {each for each in self._records if each.transport is None or work.unwritten(each.transport)}
+        self._forget_written()
         busy = {record for record in self._records if record.busy(now)}
         return busy | {each for each in self._unrecorded() if each.busy(now)}
+
+    def _forget_written(self):
+        self._records = {each for each in self._records if each.transport is None or work.unwritten(each.transport)}
 
     def _unrecorded(self):
         """The connections that no record speaks for."""

@@ -12,6 +12,7 @@ import os
 import selectors
 import socket
 import socketserver
+import threading
 import time
 import typing
 
@@ -82,7 +83,7 @@ def _patch_handler(handler_class):
         real_setup(self)
         with guard("a hook of http.server"):
             drain = getattr(self.server, "devsup", None)
-            if drain is not None and not isinstance(self.rfile, _Requests):
+            if drain is not None and type(self.rfile) is io.BufferedReader:
                 self.devsup = drain.connection(self.request)
                 self.rfile = _Requests(_FirstByte(self.rfile.detach(), self.devsup), self.devsup)
 
@@ -102,8 +103,9 @@ def _patch_handler(handler_class):
 
     def send_header(self, keyword, value):
         record = getattr(self, "devsup", None)
-        if keyword.lower() == "content-type" and record is not None and record.head is None:
-            record.answers([(keyword, value)])
+        with guard("the headers of an answer"):
+            if record is not None and record.head is None and keyword.lower() == "content-type":
+                record.answers([(keyword, value)])
         real_send_header(self, keyword, value)
 
     def finish(self):
@@ -210,6 +212,13 @@ class _FirstByte(io.RawIOBase):
         super().__init__()
         self._raw, self._connection = raw, connection
 
+    def __getattr__(self, name):
+        return getattr(self._raw, name)
+
+    def fileno(self):
+        """The raw stream's."""
+        return self._raw.fileno()
+
     def readable(self):
         """It is."""
         return True
@@ -247,6 +256,7 @@ class Selector(selectors.PollSelector):
     def __init__(self):
         super().__init__()
         self._wake_read, self._wake_write = os.pipe()
+        self._open = threading.RLock()  # nobody wakes it while it closes: the number may be another file's by then
         self._ticks = True
 
     def register(self, fileobj, events, data=None):
@@ -266,11 +276,13 @@ class Selector(selectors.PollSelector):
 
     def wake(self):
         """Let `select` return now, and from now on."""
-        with contextlib.suppress(OSError):
+        with self._open, contextlib.suppress(OSError):
             os.write(self._wake_write, b"x")
 
     def close(self):
         """As the base's, and the pipe."""
         super().close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        with self._open:
+            write, self._wake_write = self._wake_write, -1
+            os.close(self._wake_read)
+            os.close(write)
