@@ -122,6 +122,7 @@ class Changes:
         async with self._lock:
             if generation != self._generation:
                 return
+            first = not self._told
             self._told[process] = Loaded(files, packages)
             files = frozenset().union(*(each.files for each in self._told.values()))
             packages = frozenset().union(*(each.packages for each in self._told.values()))
@@ -133,14 +134,14 @@ class Changes:
             # Saved while the worker booted: what it has loaded of them nobody knows.
             inside = {path for path in files if path.startswith(self.rules.root + os.sep)}
             found = await anyio.to_thread.run_sync(watch.newer_of, inside - known.keys(), self._spawned_at)
-            late = {path for path, digest in found.items() if self._baseline.get(path) != digest}
+            late = {path for path, digest in found.items() if self._is_news(path, digest)}
             self._seen.update(found)
             self._own.saw(late)
             # What was saved before anybody knew what matters is looked at again.
-            had, self.dirty = bool(self.dirty), self._that_matter(self.dirty | late)
-            if had and not self.dirty:
+            before, self.dirty = self.dirty, self._that_matter(self.dirty | late)
+            if before and not self.dirty:
                 self._put(Unchanged())
-            if self.dirty:  # only now is there surely somebody who can compile it
+            if self.dirty and (first or late or self.dirty - before):  # only now is there surely somebody who can compile it
                 await self._announce(self.dirty)
 
     async def _consider(self, batch: set[str]) -> None:
