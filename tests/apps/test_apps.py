@@ -20,7 +20,7 @@ import install
 from harness import Run, fetch, save, tool, wait_until
 from styles import STYLES, Style
 
-LIMIT = 40.0  # seconds to start: some import for ten, on a busy machine more
+LIMIT = 90.0  # seconds to start: some import for thirty on a busy machine, and a first save may wait `background_grace` longer
 
 
 def marked(styles: list[Style]) -> list[Any]:
