@@ -35,11 +35,11 @@ def free_port() -> int:
 
 
 def environment() -> dict[str, str]:
-    """Own environment, with this interpreter's scripts first, and without what an outer devsup or server left in it."""
+    """Own environment, with this interpreter's scripts first, without settings of an outer devsup, a server or Python."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("DEVSUP_", "UVICORN_")) and name != "WEB_CONCURRENCY"
+        if not name.startswith(("DEVSUP_", "UVICORN_", "PYTHON")) and name != "WEB_CONCURRENCY"
     }
     kept["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
     if sys.prefix != sys.base_prefix:

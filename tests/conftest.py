@@ -37,9 +37,8 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """What devsup is started with: this interpreter's tools first on PATH, nothing of an outer devsup or of pytest."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("DEVSUP_", "PYTEST_"))}
-    env.pop("PYTHONPATH", None)
+    """What devsup is started with: this interpreter's tools first on PATH, nothing of an outer devsup, pytest or Python."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("DEVSUP_", "PYTEST_", "PYTHON"))}
     env["VIRTUAL_ENV"] = sys.prefix
     return env
 

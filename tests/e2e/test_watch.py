@@ -340,3 +340,18 @@ def test_a_save_before_the_watch_began_counts(devsup: Callable[..., Run], projec
     save(project / "part.py", text)
     run.ready()
     wait_until(lambda: fetch(port) == (200, text.rsplit(maxsplit=1)[-1]), story=run.story)
+
+
+def test_saves_of_one_size_in_one_second(devsup: Callable[..., Run], project: Path, port: int) -> None:
+    """Python itself would believe the compiled code of the first of them."""
+    save(project / "part.py", "value = 1\n")
+    save(project / "main.py", app("part.value", "part"))
+    run = started(devsup, port)
+    second = int(time.time()) + 30
+    for generation in (2, 3, 4):
+        changed = project / "part.new"
+        changed.write_text(f"value = {generation}\n")
+        os.utime(changed, (second, second))
+        changed.replace(project / "part.py")
+        run.ready(generation)
+        assert fetch(port) == (200, str(generation))

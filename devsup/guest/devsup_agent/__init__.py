@@ -15,6 +15,7 @@ import os
 import sys
 
 _HOOKS = {
+    "_frozen_importlib_external": "bytecode",
     "socket": "sockets",
     "socketserver": "servers.socketserver",
     "http.server": "servers.socketserver",
