@@ -94,11 +94,12 @@ class WorkerExited(Event, frozen=True):
 
 
 class WorkerFailed(Event, frozen=True):
-    """The worker ended before it was ready; `tail` is the end of what it printed."""
+    """The worker ended before it was ready; `tail` is the end of what it printed. With `final` no save starts another."""
 
     generation: int
     exit: Exit
     tail: str
+    final: bool = False
 
 
 class RestartScheduled(Event, frozen=True):
@@ -239,6 +240,14 @@ class Stopping(Event, frozen=True):
     """devsup ends the service."""
 
     reason: str
+
+
+class StopWaiting(Event, frozen=True):
+    """What the end of the service waits for, said again and again; in `left` seconds it is killed (None: it is debugged)."""
+
+    generation: int
+    active: list[Active]
+    left: float | None
 
 
 class Stopped(Event, frozen=True):

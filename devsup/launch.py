@@ -216,9 +216,12 @@ def launch(options: Options) -> Iterator[Launched]:
 
 def json_line(service: str) -> Callable[[str, str], bytes]:
     """The form of a worker's line in `--log-format json`."""
-    import msgspec  # noqa: PLC0415 - few ask for it
+    import time  # noqa: PLC0415 - few ask for it
+
+    import msgspec  # noqa: PLC0415 - as above
 
     def line(stream: str, text: str) -> bytes:
-        return msgspec.json.encode({"service": service, "event": "Line", "stream": stream, "line": text}) + b"\n"
+        record = {"at": round(time.time(), 6), "service": service, "event": "Line", "stream": stream, "line": text}
+        return msgspec.json.encode(record) + b"\n"
 
     return line

@@ -75,11 +75,11 @@ class Reception:
     def _on_claim(self, link: Link, message: Message, _fds: list[int]) -> None:
         """A bind found its address taken: by our own listener, by our own claim, or by a stranger."""
         address = Address(message["family"], message["host"], message["port"])
-        kept = self._supervisor.listeners.adopt(address, link.generation)
+        kept = self._supervisor.listeners.adopt(address, link.generation, message["place"])
         if kept is not None:
             self._supervisor.current.listened = True
             self._soon(link, "reply", (kept.sock.fileno(),), id=message["id"], backlog=kept.backlog)
-        elif self._supervisor.listeners.release(address):
+        elif not address.port or self._supervisor.listeners.release(address):
             self._soon(link, "reply", id=message["id"], released=True)
         else:
             self._supervisor.tasks.start_soon(self._name_holder, link, message["id"], address.port)
@@ -102,10 +102,11 @@ class Reception:
 
     def _on_listening(self, link: Link, message: Message, fds: list[int]) -> list[int]:
         sock = adopt(fds.pop(0), message["family"])
-        address, is_new = self._supervisor.listeners.keep(sock, message["backlog"], link.generation)
+        address, is_new = self._supervisor.listeners.keep(sock, message["backlog"], link.generation, message["place"])
         self._supervisor.current.listened = True
         if is_new:  # else another process of the worker serves it too
             self._supervisor.bus.publish(events.ListenerKept(url=address.url))
+        self._soon(link, "reply", id=message["id"], held=self._supervisor.holds())
         return fds
 
     def _on_private(self, _link: Link, message: Message, _fds: list[int]) -> None:
@@ -113,10 +114,12 @@ class Reception:
 
     def _on_ready(self, link: Link, message: Message, _fds: list[int]) -> None:
         link.serves = True
+        self._soon(link, "reply", id=message["id"], held=self._supervisor.holds())
         self._supervisor.tasks.start_soon(self._become_ready, link, message)
 
     async def _become_ready(self, link: Link, message: Message) -> None:
         current = self._supervisor.current
+        await self._supervisor.joins(link)
         await self._learned_of(link, message)
         if current is self._supervisor.current and not (message["aside"] and self._has_more_to_come(current)):
             self._supervisor.ready(current, message["server"], link.python, [], message["routes"])
@@ -155,9 +158,8 @@ class Reception:
     def _pause(self) -> None:
         """While somebody looks at the program, no limit counts; while it reads from the terminal, the keys are its own."""
         handle = self._supervisor.current.handle
-        links = handle.links if handle is not None else []
-        self._supervisor.terminal.prompting = any(link.prompts for link in links)
-        self._supervisor.put(words.Prompted(any(link.prompts or link.debugged for link in links)))
+        self._supervisor.terminal.prompting = handle is not None and any(link.prompts for link in handle.links)
+        self._supervisor.put(words.Prompted(handle is not None and handle.is_debugged()))
 
     def _on_lost(self, link: Link, message: Message, _fds: list[int]) -> None:
         fields = {key: message[key] for key in ("name", "age", "detail", "origin", "count") if key in message}

@@ -32,12 +32,21 @@ class _Reload:
 
 
 class Reloads:
-    """Follows the policy's phases. `active` asks the worker, `dirty` tells which files have changed."""
+    """Follows the policy's phases.
+
+    `active` asks the worker, `dirty` tells which files have changed, `stop_limit` how many seconds the service's end may take.
+    """
 
     def __init__(
-        self, bus: Bus, tasks: TaskGroup, active: Callable[[], Awaitable[list[events.Active]]], dirty: Callable[[], Iterable[str]]
+        self,
+        bus: Bus,
+        tasks: TaskGroup,
+        active: Callable[[], Awaitable[list[events.Active]]],
+        dirty: Callable[[], Iterable[str]],
+        stop_limit: Callable[[], float | None],
     ) -> None:
         self._bus, self._tasks, self._active, self._dirty = bus, tasks, active, dirty
+        self._stop_limit = stop_limit
         self._phase: words.Phase = words.Over(0)
         self._current: _Reload | None = None
 
@@ -55,6 +64,10 @@ class Reloads:
                 reload = self._current or self._begin(generation - 1, now)
                 reload.drained = reload.drained or now
                 reload.stopped = now
+            case words.Stopping(then="end") if not isinstance(before, words.Stopping):
+                self._tasks.start_soon(self._report_end, phase)
+            case words.Broken():
+                self._current = None  # the save that mends it begins another one
             case words.Serving() if isinstance(before, words.Waiting):
                 self._current = None
             case _:
@@ -80,6 +93,19 @@ class Reloads:
                 "total": ready - done.seen,
             }
             self._bus.publish(events.Reloaded(generation=generation, files=done.files, **times))
+
+    async def _report_end(self, phase: words.Stopping) -> None:
+        """Say what devsup's own end waits for."""
+        since, number = time.monotonic(), 0
+        while True:
+            await anyio.sleep(_REPORTS[min(number, len(_REPORTS) - 1)])
+            number += 1
+            if self._phase != phase:
+                return
+            active, limit = await self._active(), self._stop_limit()
+            left = since + limit - time.monotonic() if limit is not None else None
+            if left is None or left > 0:
+                self._bus.publish(events.StopWaiting(generation=phase.generation, active=active, left=left))
 
     async def _report(self, wait: words.Waiting) -> None:
         """Say at once what a reload waits for, and again as time passes."""

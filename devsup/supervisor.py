@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from devsup.system.worker import WorkerHandle
 
 _STARTING = "It is still starting. Its terminal says more."
+_LAST_WORDS = 0.2  # seconds to say what is cut
 _SLEEPER = 0.3  # seconds that a program has to notice the end of its server
 
 
@@ -71,7 +72,7 @@ class Supervisor:
         self.plan, self.bus, self.terminal, self.listeners = plan, bus, terminal, listeners
         self._meeting, self.tasks, self._on_spawn = meeting, tasks, on_spawn
         self.changes = Changes(plan.rules, bus, self.put, self._compile, Path(meeting.folder, "writes"))
-        self._reloads = Reloads(bus, tasks, self.active, lambda: self.changes.dirty)
+        self._reloads = Reloads(bus, tasks, self.active, lambda: self.changes.dirty, self._stop_limit)
         self.foreign = Foreign(self, plan.probe)
         self.current = Current(0, 0.0)
         self._send, self._inbox = anyio.create_memory_object_stream[words.Fact](float("inf"))
@@ -144,11 +145,23 @@ class Supervisor:
             case words.Stop(_, cut, final) if handle is not None:
                 await handle.stop(cut=cut, final=final)
             case words.Kill() if handle is not None:
+                await self._name_lost()
                 await anyio.to_thread.run_sync(handle.kill)
             case words.AskDrain() | words.CloseGate() | words.OpenGate() | words.Stop() | words.Kill():
                 return  # it could not even be started
             case _:
                 assert_never(command)
+
+    async def _name_lost(self) -> None:
+        """What devsup's own end cuts; a reload's has said so when it cut."""
+        if not (isinstance(self._phase, words.Stopping) and self._phase.then == "end"):
+            return
+        active: list[events.Active] = []
+        with anyio.move_on_after(_LAST_WORDS):
+            active = await self.active()
+        for each in active:
+            lost = events.WorkLost(self._phase.generation, each.name, each.age, "", each.origin, each.count)
+            self.bus.publish(lost)
 
     async def _ask(self, handle: WorkerHandle, op: str, then: words.Cleared | words.Drained) -> None:
         """Every process that serves is asked; the fact is true when all have said so."""
@@ -160,6 +173,16 @@ class Supervisor:
             link.awaits = (op, then)
         for link in links:
             await link.send(op, seq=then.round)
+
+    def holds(self) -> bool:
+        """Whether no process of the current worker may let anything new in."""
+        return isinstance(self._phase, words.Stopping) or (isinstance(self._phase, words.Waiting) and self._phase.closed)
+
+    async def joins(self, link: Link) -> None:
+        """A process serves late, when the others let nothing new in any more: it is waited for as they are."""
+        if isinstance(self._phase, words.Waiting) and self._phase.closed:
+            link.awaits = ("close_gate", words.Drained(self._phase.generation, self._phase.round))
+            await link.send("close_gate", seq=self._phase.round)
 
     async def _settle(self, then: words.Cleared | words.Drained) -> None:
         """Without an agent there is no gate: what matters is over when the server is seen at rest."""
@@ -233,7 +256,7 @@ class Supervisor:
         if self._first is not None:
             (spawned, _), self._first = self._first, None
             return spawned
-        kept = " ".join(str(address.port) for address in self.listeners.kept)
+        kept = " ".join(map(str, self.listeners.ports()))
         ours = {**self._meeting.environment(generation), **self.changes.environment(), "DEVSUP_KEPT": kept}
         environment = {**self.plan.environment(), **ours}
         return spawn(self.plan.command, self.plan.cwd, environment, self.terminal)
@@ -252,7 +275,10 @@ class Supervisor:
         )
         if current.refused is None and failed:
             self.changes.failed()
-            self.bus.publish(events.WorkerFailed(generation=current.generation, exit=ended, tail=handle.streams.tail()))
+            limits = self.plan.limits
+            final = limits.reload == "off" or limits.exit_on_failure
+            failure = events.WorkerFailed(generation=current.generation, exit=ended, tail=handle.streams.tail(), final=final)
+            self.bus.publish(failure)
         if not expected:
             self._failure = f"The worker (generation {current.generation}) ended: {describe(ended)}.\n\n{handle.streams.tail()}"
         refused = current.refused.code if current.refused is not None else None
@@ -289,6 +315,10 @@ class Supervisor:
         )
         self._reloads.ready(current.generation, current.spawned, now)
         self.put(words.WorkerReady(current.generation))
+
+    def _stop_limit(self) -> float | None:
+        handle = self.current.handle
+        return None if handle is not None and handle.is_debugged() else self.plan.limits.stop_timeout
 
     # -- questions ---------------------------------------------------------------------------------------------------
 

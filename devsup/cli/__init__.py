@@ -26,7 +26,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(devsup.__version__, prog_name="devsup")
 def cli() -> None:
-    r"""Run development servers: one listener per port, reloads that wait for the running requests, nothing left behind.
+    """Run development servers: one listener per port, reloads that wait for the running requests, nothing left behind.
 
     Put "devsup run" in front of the command you already use:
 
@@ -34,7 +34,7 @@ def cli() -> None:
       devsup run uvicorn main:app --port 8000
       devsup run python main.py
       devsup run main:app
-    """
+    """  # noqa: D301 - click looks for the character, which keeps the lines apart
 
 
 def main() -> None:

@@ -78,6 +78,11 @@ def run(
     configs.check_probe(changes.get("probe", chosen.probe))
     chosen = msgspec.structs.replace(chosen, **changes)
     words = command or chosen.command
+    if not words and name in config.services:
+        raise UsageError(
+            f"{config.path}: services.{name} has no command.",
+            f'Add one: command = ["uvicorn", "main:app"], or name it: devsup run --service {name} COMMAND.',
+        )
     if not words:
         raise UsageError(
             "There is nothing to run.",

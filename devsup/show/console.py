@@ -111,13 +111,8 @@ class Console:
         return f"[green]new code[/green] serves after {event.total:.2f} s ({steps})"
 
     def _waiting(self, event: events.ReloadWaiting) -> list[str]:
-        kinds, names = len(event.active), ", ".join(map(_work, event.active[:5]))
-        more = f" and {kinds - 5} more" if kinds > 5 else ""
         held = "; new connections are held" if event.held else ""
-        requests = _counted([each for each in event.active if not each.origin], "active request")
-        tasks = _counted([each for each in event.active if each.origin], "background task")
-        what = " and ".join(filter(None, (requests, tasks)))
-        lines = [f"[yellow]waiting for {what}[/yellow]: {names}{more}{held} [dim](r reloads now)[/dim]"]
+        lines = [f"{_waits_for(event.active)}{held} [dim](r reloads now)[/dim]"]
         settings = sorted({f'"{_plain(each.stream)}" = "endless"' for each in event.active if each.stream})
         lines.extend(
             f"[dim]  if nobody waits for its end, put streams = {{ {each} }} into devsup.toml[/dim]" for each in settings
@@ -146,7 +141,7 @@ class Console:
         if isinstance(event, events.Refused):
             self._refused = True
             return [f"[red]{_plain(event.problem)}[/red] {_plain(event.remedy)}"]
-        return ["[red]it did not start[/red]; clients get 503 with the reason. Save a file to try again."]
+        return ["[red]it did not start[/red]" + ("" if event.final else ": save a file to try again")]
 
     def _simple(self, event: Event) -> list[str]:
         match event:
@@ -170,6 +165,10 @@ class Console:
                 return [f"{phase}, pid {pid}; active: {names}"]
             case events.Stopping():
                 return ["[dim]stopping[/dim]"]
+            case events.StopWaiting():
+                return [_stop_waiting(event)]
+            case events.PlaceholderShown(urls=urls, reason=reason) if reason:
+                return [f"[dim]clients of {' '.join(map(_linked, urls))} get 503 with the reason[/dim]"]
             case events.Trouble(text=text):
                 return [f"[dim]trouble: {_plain(text)}[/dim]"]
             case events.Stopped(left=left) if left:
@@ -221,6 +220,20 @@ def _work(each: events.Active) -> str:
         return f"{_plain(each.name)} {each.age:.1f} s"
     times = f"{each.count} × " if each.count > 1 else ""
     return f"{times}{_plain(each.name)}, from {_plain(each.origin)}, {each.age:.1f} s"
+
+
+def _waits_for(active: list[events.Active]) -> str:
+    requests = _counted([each for each in active if not each.origin], "active request")
+    tasks = _counted([each for each in active if each.origin], "background task")
+    what = " and ".join(filter(None, (requests, tasks)))
+    more = f" and {len(active) - 5} more" if len(active) > 5 else ""
+    return f"[yellow]waiting for {what}[/yellow]: {', '.join(map(_work, active[:5]))}{more}"
+
+
+def _stop_waiting(event: events.StopWaiting) -> str:
+    what = _waits_for(event.active) if event.active else "[yellow]waiting for the program to end[/yellow]"
+    then = f"in {event.left:.0f} s it is killed" if event.left is not None else "not killed while somebody debugs it"
+    return f"{what} [dim]({then}; Ctrl-C again kills it now)[/dim]"
 
 
 def _counted(active: list[events.Active], what: str) -> str:

@@ -31,11 +31,12 @@ class Address(NamedTuple):
 
 @dataclass
 class Kept:
-    """A listener, and the generation that serves it (0: none yet)."""
+    """A listener, and the generation that serves it (0: none yet). One on any free port has the place that bound it."""
 
     sock: socket.socket
     backlog: int
     generation: int
+    place: str = ""
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Listeners:
     kept: dict[Address, Kept] = field(default_factory=dict)
     _claimed: dict[Address, socket.socket] = field(default_factory=dict)
 
-    def keep(self, sock: socket.socket, backlog: int, generation: int) -> tuple[Address, bool]:
+    def keep(self, sock: socket.socket, backlog: int, generation: int, place: str = "") -> tuple[Address, bool]:
         """Hold a listener that a worker opened: its address, and whether it is a new one."""
         host, port = sock.getsockname()[:2]
         address = Address(int(sock.family), host, port)
@@ -54,16 +55,26 @@ class Listeners:
         if known is not None:
             known.sock.close()
         sock.setblocking(False)
-        self.kept[address] = Kept(sock, backlog, generation)
+        self.kept[address] = Kept(sock, backlog, generation, place)
         self._claim_other_family(address)
         return address, is_new
 
-    def adopt(self, address: Address, generation: int) -> Kept | None:
-        """The listener for a worker that binds `address`, or None."""
-        kept = self.kept.get(address)
+    def adopt(self, address: Address, generation: int, place: str = "") -> Kept | None:
+        """The listener for a worker that binds `address`, or None; of port 0 the one that was bound in this place before."""
+        kept = self.kept.get(address) if address.port else self._anywhere(address, generation, place)
         if kept is not None:
             kept.generation = generation
         return kept
+
+    def _anywhere(self, wanted: Address, generation: int, place: str) -> Kept | None:
+        for address, kept in self.kept.items():
+            if address[:2] == wanted[:2] and kept.place == place and kept.generation < generation:
+                return kept
+        return None
+
+    def ports(self) -> set[int]:
+        """The ports that a worker may find kept; 0 stands for any free one."""
+        return {address.port for address in self.kept} | {0 for kept in self.kept.values() if kept.place}
 
     def is_unserved(self, host: str, port: int, generation: int) -> bool:
         """Whether a listener that a client of this address reaches is kept, and not yet adopted by that generation."""

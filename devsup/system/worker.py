@@ -49,6 +49,10 @@ class WorkerHandle:
         """The links of the processes that serve."""
         return [link for link in self.links if link.serves]
 
+    def is_debugged(self) -> bool:
+        """Somebody looks at a process of it, or it reads from the terminal: no limit counts."""
+        return any(link.prompts or link.debugged for link in self.links)
+
     async def tell(self, op: str, **fields: Any) -> None:
         """Send a command to every process that serves."""
         for link in self.serving():

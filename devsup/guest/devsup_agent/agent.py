@@ -154,6 +154,7 @@ class Agent:
         if self.final:  # nobody reads on: a stream of which nothing is known is no work any more
             self.settings = {**self.settings, "streams": {**self.settings["streams"], "*": "endless"}}
         if op == "open_gate":
+            sys.modules["devsup_agent.sockets"].gate.set()
             for server in list(self.servers):
                 server.open_gate()
         elif op == "stop" and message.get("cut", False):
@@ -204,7 +205,14 @@ class Agent:
             files, packages = modules.imported()
             finder.on_import = self._grew
             aside = threading.current_thread() is not threading.main_thread()
-            self.send("ready", server=name, routes=routes, paths=files, packages=packages, aside=aside)
+            self.begins("ready", server=name, routes=routes, paths=files, packages=packages, aside=aside)
+
+    def begins(self, op, **fields):
+        """Say that this process is about to accept; where its siblings let nothing new in any more, nor may it."""
+        reply, _ = self.ask(op, **fields)
+        sockets = sys.modules["devsup_agent.sockets"]
+        if not sockets.stopping.is_set():
+            sockets.gate.clear() if reply.get("held") else sockets.gate.set()
 
     def serves_soon(self):
         """A listener is open; unless a known server says so in a moment, whatever the program is serves from now on."""

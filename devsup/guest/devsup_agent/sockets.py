@@ -13,14 +13,17 @@ import errno
 import os
 import select
 import socket
+import sys
 import threading
 import time
+import typing
 import weakref
 
 _PATCHED = ("bind", "listen", "accept", "connect", "connect_ex", "setblocking", "settimeout", "shutdown")
 _real = {name: getattr(socket.socket, name) for name in _PATCHED}
 _kept: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # socket -> backlog: listeners that the supervisor holds too
-_own: weakref.WeakSet = weakref.WeakSet()  # bound to any free port: another one in each generation
+_own: weakref.WeakSet = weakref.WeakSet()  # bound to any free port: the program's alone, until a server is seen to serve it
+_places: dict = {}  # (host, port) of those -> where in the program they were bound
 _bound: weakref.WeakSet = weakref.WeakSet()  # bound by this process, not yet listening
 _unserved = {int(port) for port in os.environ.get("DEVSUP_KEPT", "").split()}  # ports kept for us, perhaps not served yet
 _known: set = set()  # (host, port) of all that the supervisor holds
@@ -30,6 +33,7 @@ accepting = threading.Lock()  # held from the look at the gate until the connect
 _accepted: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # connection -> when it was accepted, from a kept listener
 stopping = threading.Event()  # with it, a closed gate lets accept fail instead of wait
 _TURN = 0.001  # seconds
+_FRAMES = 8  # that tell one server's bind from another's
 _pipe: list = []  # two descriptors; the first is readable once it is set
 
 
@@ -49,12 +53,25 @@ def patch(module):
 
 
 def report(listeners):
-    """Hand up listeners that never passed our `listen` (uvloop's, which listen in C); others are known already."""
-    for sock in [*listeners, *_bound]:
+    """Hand up what a server is seen to serve: on any free port, or listening without our `listen` (uvloop's do so in C)."""
+    alone = [] if listeners or _known else [sock for sock in _own if _listens(sock)]
+    for sock in [*listeners, *_bound, *(alone if len(alone) == 1 else [])]:
         with contextlib.suppress(OSError):  # closed since
-            listens = _is_tcp(sock) and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-            if listens and sock.getsockname()[:2] not in _known:
-                _hand_up(socket.socket(sock.family, sock.type, fileno=os.dup(sock.fileno())), 2048)
+            if _listens(sock) and sock.getsockname()[:2] not in _known:
+                same = [each for each in [sock, *_own] if type(each) is socket.socket and _name(each) == _name(sock)]
+                _hand_up(same[0] if same else socket.socket(sock.family, sock.type, fileno=os.dup(sock.fileno())), 2048)
+
+
+def _listens(sock):
+    with contextlib.suppress(OSError):
+        return _is_tcp(sock) and bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    return False
+
+
+def _name(sock):
+    with contextlib.suppress(OSError):
+        return sock.getsockname()[:2]
+    return None
 
 
 def _agent():
@@ -75,9 +92,10 @@ def _resolved(sock, address):
 
 
 def _bind(self, address):
-    if not (_is_tcp(self) and isinstance(address, tuple) and address[1]):
-        _own.add(self)
+    if not (_is_tcp(self) and isinstance(address, tuple)):
         return _real["bind"](self, address)
+    if not address[1]:
+        return _bind_anywhere(self, address)
     try:
         # Only a socket that may share its port could be bound beside the kept listener.
         if _shares_port(self) and _adopt(self, address, {}):
@@ -96,15 +114,35 @@ def _bind(self, address):
     return None
 
 
+def _bind_anywhere(self, address):
+    """Any free port: the one of the last generation, where a server got it that was bound in the same place."""
+    place = _place()
+    if 0 in _unserved and _adopt(self, address, {}, place):
+        return
+    _real["bind"](self, address)
+    _own.add(self)
+    _places[self.getsockname()[:2]] = place
+
+
+def _place():
+    """Which code binds, whatever its lines are by now."""
+    frame: typing.Any = sys._getframe(2)
+    names: list = []
+    while frame is not None and len(names) < _FRAMES:
+        names.append(f"{frame.f_code.co_filename}:{frame.f_code.co_name}")
+        frame = frame.f_back
+    return " ".join(names)
+
+
 def _shares_port(sock):
     return hasattr(socket, "SO_REUSEPORT") and bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
 
 
-def _adopt(sock, address, answer):
+def _adopt(sock, address, answer, place=""):
     """Put the kept listener of `address` over `sock`; False, and why in `answer`, when there is none."""
     try:
         ip, port = _resolved(sock, address)
-        reply, fds = _agent().ask("claim", family=int(sock.family), host=ip, port=port)
+        reply, fds = _agent().ask("claim", family=int(sock.family), host=ip, port=port, place=place)
         answer.update(reply)
         if not fds:
             return False
@@ -113,7 +151,7 @@ def _adopt(sock, address, answer):
     except Exception:
         return False
     _kept[sock] = answer.get("backlog", 128)
-    _known.add((ip, port))
+    _known.add(sock.getsockname()[:2])
     return True
 
 
@@ -179,7 +217,8 @@ def _hand_up(sock, backlog):
         os.set_blocking(sock.fileno(), False)
         _kept[sock] = backlog
         _known.add((host, port))
-        agent.send("listening", fds=[sock.fileno()], family=int(sock.family), host=host, port=port, backlog=backlog)
+        place = _places.get((host, port), "")
+        agent.begins("listening", fds=[sock.fileno()], family=int(sock.family), backlog=backlog, place=place)
         agent.serves_soon()
     except Exception:
         return

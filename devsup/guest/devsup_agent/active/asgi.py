@@ -175,13 +175,13 @@ class Recorder(Tracker):
     def __init__(self, agent, drain):
         super().__init__(agent)
         self.requests = self.websockets = _Records(drain)  # type: ignore[assignment] # as much of a set as is used
-        self.changed = drain.changed
+        self.changed, self._drain = drain.changed, drain
 
     def wrap(self, app):
         """The app that the server is to call instead of `app`; what it takes besides the three is passed on."""
 
         async def devsup(scope, receive, send, *rest):
-            receive, send = _of_nobody(receive), _of_nobody(send)
+            receive, send = _of_nobody(receive), _of_nobody(self._parting(scope, send))
 
             async def call(scope, receive, send):
                 await app(scope, receive, send, *rest)
@@ -201,6 +201,19 @@ class Recorder(Tracker):
 
         devsup.app = app  # type: ignore[attr-defined] # how the routes are found
         return devsup
+
+    def _parting(self, scope, send):
+        """Behind a closed gate an answer is its connection's last: a client that asks again at once would hold it for ever."""
+
+        def parting(message):
+            with guard("the headers of an answer"):
+                if self._drain.is_closed and message["type"] == "http.response.start":
+                    headers = list(message.get("headers", ()))
+                    if not any(name.lower() == b"connection" for name, _ in headers):
+                        message = {**message, "headers": [*headers, (b"connection", b"close")]}
+            return send(message)
+
+        return parting if scope.get("http_version") == "1.1" else send
 
 
 def _of_nobody(function):

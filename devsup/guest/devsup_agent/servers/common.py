@@ -96,7 +96,7 @@ class Drain:
         self._asked = 0.0  # when it was asked what that is
         self._ended: dict = {}  # record -> when it was told to end
         self._done = None
-        self._closed = False
+        self.is_closed = False
         self._timer = None
         self._grace_ends = 0.0
 
@@ -143,15 +143,15 @@ class Drain:
         with sockets.accepting:
             sockets.gate.clear()
         with self._lock:
-            if not self._closed:
+            if not self.is_closed:
                 self._grace_ends = time.monotonic() + agent.settings["stream_grace"]
-            self._closed, self._done = True, done
+            self.is_closed, self._done = True, done
             self._check()
 
     def open_gate(self):
         """Let new work in again."""
         with self._lock:
-            self._closed, self._done, self._ended = False, None, {}
+            self.is_closed, self._done, self._ended = False, None, {}
             sockets.gate.set()
 
     def stop(self, cut):
@@ -191,7 +191,7 @@ class Drain:
         if self._done is None:
             return
         now = time.monotonic()
-        left = self._left_behind_gate(now) if self._closed else self._left_of_save(now)
+        left = self._left_behind_gate(now) if self.is_closed else self._left_of_save(now)
         self._rearm(left, now)
         if not left:
             done, self._done = self._done, None
@@ -228,7 +228,7 @@ class Drain:
             self._timer.cancel()
             self._timer = None
         if left:
-            waits = [each.next_change(now) for each in left] + ([work.PAUSE] if self._closed else [])
+            waits = [each.next_change(now) for each in left] + ([work.PAUSE] if self.is_closed else [])
             self._timer = threading.Timer(
                 max(work.PAUSE, min([wait for wait in waits if wait is not None] or [1.0])), self.changed
             )

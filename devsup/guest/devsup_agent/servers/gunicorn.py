@@ -78,4 +78,4 @@ def _serve(worker):
         found, worker.asgi = asgi.routes(worker.asgi), asgi.Recorder(agent, drain).wrap(worker.asgi)
     else:
         found, worker.wsgi = wsgi.routes(worker.wsgi), wsgi.wrap(worker.wsgi, drain)
-    agent.serve(drain, "gunicorn", found)
+    agent.serve(drain, "gunicorn", found, [each.sock for each in worker.sockets])

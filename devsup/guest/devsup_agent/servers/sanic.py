@@ -51,6 +51,8 @@ def _wrap(app_class):
         drain = getattr(self.ctx, "devsup", None)
         if drain is None or hasattr(request.ctx, "devsup"):  # another app of this process has planted it too
             return await handle_request(self, request, *args, **kwargs)
+        if drain.is_closed:  # else a client that asks again at once would hold the gate for ever
+            request.stream.keep_alive = False
         request.ctx.devsup = record = _record(request, drain)
         return await handled.run(drain, record, handle_request(self, request, *args, **kwargs))
 

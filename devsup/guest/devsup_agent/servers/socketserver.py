@@ -40,6 +40,8 @@ def _patch_server(server_class):
     def serve_forever(self, *args, **kwargs):
         drain = None
         with guard("a hook of socketserver"):
+            if threading.current_thread() is threading.main_thread() and agent.connect():
+                sockets.report([self.socket])
             if sockets.is_kept(self.socket):
                 drain = self.devsup = Drain(self)
                 _wrap_app(self)
