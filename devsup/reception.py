@@ -102,12 +102,16 @@ class Reception:
 
     def _on_listening(self, link: Link, message: Message, fds: list[int]) -> list[int]:
         sock = adopt(fds.pop(0), message["family"])
-        address, is_new = self._supervisor.listeners.keep(sock, message["backlog"], link.generation, message["place"])
+        places = self._supervisor.current.places
+        address, is_new = self._supervisor.listeners.keep(sock, message["backlog"], link.generation, places)
         self._supervisor.current.listened = True
         if is_new:  # else another process of the worker serves it too
             self._supervisor.bus.publish(events.ListenerKept(url=address.url))
         self._soon(link, "reply", id=message["id"], held=self._supervisor.holds())
         return fds
+
+    def _on_bound(self, _link: Link, message: Message, _fds: list[int]) -> None:
+        self._supervisor.current.places[Address(message["family"], message["host"], message["port"])] = message["place"]
 
     def _on_private(self, _link: Link, message: Message, _fds: list[int]) -> None:
         self._supervisor.current.private.add(Address(message["family"], message["host"], message["port"]))

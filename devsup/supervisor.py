@@ -54,6 +54,7 @@ class Current:
     refused: events.Refused | None = None
     intended: tuple[str, int] | None = None
     private: set[Address] = field(default_factory=set)  # that it listens on at any free port
+    places: dict[Address, str] = field(default_factory=dict)  # which code bound those
 
 
 class Supervisor:

@@ -7,7 +7,10 @@ import os
 import socket
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Address(NamedTuple):
@@ -46,8 +49,13 @@ class Listeners:
     kept: dict[Address, Kept] = field(default_factory=dict)
     _claimed: dict[Address, socket.socket] = field(default_factory=dict)
 
-    def keep(self, sock: socket.socket, backlog: int, generation: int, place: str = "") -> tuple[Address, bool]:
-        """Hold a listener that a worker opened: its address, and whether it is a new one."""
+    def keep(
+        self, sock: socket.socket, backlog: int, generation: int, places: Mapping[Address, str] | None = None
+    ) -> tuple[Address, bool]:
+        """Hold a listener that a worker opened: its address, and whether it is a new one.
+
+        `places` tells which code bound an address that was any free one.
+        """
         host, port = sock.getsockname()[:2]
         address = Address(int(sock.family), host, port)
         known = self.kept.pop(address, None)
@@ -55,7 +63,8 @@ class Listeners:
         if known is not None:
             known.sock.close()
         sock.setblocking(False)
-        self.kept[address] = Kept(sock, backlog, generation, place)
+        place = known.place if known is not None else ""
+        self.kept[address] = Kept(sock, backlog, generation, (places or {}).get(address, place))
         self._claim_other_family(address)
         return address, is_new
 

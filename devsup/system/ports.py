@@ -41,7 +41,7 @@ def holder(port: int, host: str = "") -> Holder | None:
 
     With a `host`, only a listener that would get its connections: on one of its addresses or on all of them.
     Without one, any address of either family. Of several processes, the one on the nearest address is told, then the
-    one with the lowest pid.
+    one that has started the others: it would start them again.
     """
     import psutil  # noqa: PLC0415 - 20 ms, and needed only once a port is taken
 
@@ -56,7 +56,7 @@ def holder(port: int, host: str = "") -> Holder | None:
         found = sorted((each for each in found if each[0] in wanted), key=lambda each: wanted.index(each[0]))
     for _, pid in found:
         with suppress(psutil.NoSuchProcess):
-            return Holder(None, "", None, _owner(port), None) if pid is None else _known(psutil.Process(pid))
+            return Holder(None, "", None, _owner(port), None) if pid is None else _known(_outermost(psutil.Process(pid), port))
     return None
 
 
@@ -121,6 +121,17 @@ def _listeners_by_process() -> Iterator[tuple[str, int, int]]:
             for each in process.net_connections("tcp"):
                 if each.status == psutil.CONN_LISTEN and each.laddr:
                     yield each.laddr.ip.removeprefix(_MAPPED), each.laddr.port, process.pid
+
+
+def _outermost(process: "psutil.Process", port: int) -> "psutil.Process":
+    """The farthest ancestor that listens on the port too, such as a supervisor; else the process itself."""
+    import psutil  # noqa: PLC0415 - as in holder
+
+    for parent in reversed(process.parents()):
+        with suppress(psutil.Error):
+            if any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in parent.net_connections("tcp")):
+                return parent
+    return process
 
 
 def _known(process: "psutil.Process") -> Holder:

@@ -154,7 +154,13 @@ CONFIGS = [
         ["--service web"],
         {"devsup.toml": '[services.web]\ncommand = "main:app"\n[services.api]\ncommand = "main:app"\n'},
     ),
-    Case("a service without a command", [], ["nothing to run"], ["devsup run"], {"devsup.toml": "[services.web]\n"}),
+    Case(
+        "a service without a command",
+        [],
+        ["services.web has no command"],
+        ["devsup run --service web"],
+        {"devsup.toml": "[services.web]\n"},
+    ),
     Case(
         "an env file of the config",
         [],

@@ -505,7 +505,28 @@ def test_ten_reloads_in_a_row(app: App, server: Server, keep: bool) -> None:
     assert run.stop() == 0
 
 
-GATES = [each for each in SERVERS if each.at_once and each.processes == 1 and each.name not in ("hypercorn-uvloop", "sanic")]
+FREE_PORTS = [each for each in SERVERS if each.knows and each.name != "sanic"]  # 0 is sanic's 8000
+
+
+@only(FREE_PORTS, "hypercorn-uvloop", "gunicorn-w2", "aiohttp", "http.server", "django")
+def test_any_free_port_is_the_same_one_over_reloads(devsup: Start, project: Path, server: Server) -> None:
+    app = App(devsup, project, 0, server)
+    run = app.run()
+    [url] = run.ready()["urls"]
+    for version in (2, 3, 4):
+        app.reload(run, version)
+        assert run.ready(version)["urls"] == [url], run.story()
+        assert fetch(int(url.rpartition(":")[2])) == (200, label(version))
+    assert [each["url"] for each in run.all("ListenerKept")] == [url]
+    assert run.stop() == 0
+
+
+# uvloop accepts in C: only uvicorn's gate closes there. sanic and gunicorn's own ASGI worker run on it where it is installed.
+GATES = [
+    each
+    for each in SERVERS
+    if each.at_once and each.processes == 1 and each.name not in ("hypercorn-uvloop", "sanic", "gunicorn-asgi")
+]
 
 
 @only(GATES, "hypercorn", "daphne", "waitress", "aiohttp", "tornado", "threads")

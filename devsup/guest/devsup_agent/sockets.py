@@ -23,7 +23,6 @@ _PATCHED = ("bind", "listen", "accept", "connect", "connect_ex", "setblocking", 
 _real = {name: getattr(socket.socket, name) for name in _PATCHED}
 _kept: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # socket -> backlog: listeners that the supervisor holds too
 _own: weakref.WeakSet = weakref.WeakSet()  # bound to any free port: the program's alone, until a server is seen to serve it
-_places: dict = {}  # (host, port) of those -> where in the program they were bound
 _bound: weakref.WeakSet = weakref.WeakSet()  # bound by this process, not yet listening
 _unserved = {int(port) for port in os.environ.get("DEVSUP_KEPT", "").split()}  # ports kept for us, perhaps not served yet
 _known: set = set()  # (host, port) of all that the supervisor holds
@@ -121,7 +120,10 @@ def _bind_anywhere(self, address):
         return
     _real["bind"](self, address)
     _own.add(self)
-    _places[self.getsockname()[:2]] = place
+    with contextlib.suppress(Exception):
+        if _agent().connect():  # another process may be the one that listens
+            host, port = self.getsockname()[:2]
+            _agent().send("bound", family=int(self.family), host=host, port=port, place=place)
 
 
 def _place():
@@ -217,8 +219,7 @@ def _hand_up(sock, backlog):
         os.set_blocking(sock.fileno(), False)
         _kept[sock] = backlog
         _known.add((host, port))
-        place = _places.get((host, port), "")
-        agent.begins("listening", fds=[sock.fileno()], family=int(sock.family), backlog=backlog, place=place)
+        agent.begins("listening", fds=[sock.fileno()], family=int(sock.family), backlog=backlog)
         agent.serves_soon()
     except Exception:
         return
