@@ -10,7 +10,7 @@ from devsup_agent.active import kernel, owners
 from devsup_agent.active.work import FRESH, LIMIT
 from devsup_agent.agent import agent
 
-QUIET = 0.03  # seconds without a byte, after which no message is half received
+QUIET = 0.03  # seconds without a byte or a message, after which none is half received, or waits in the server's queue
 GAP = 1.0  # seconds without a send that end an answer pushed from elsewhere
 _ASYNCIO = os.path.dirname(asyncio.__file__)
 _counted: set = set()  # ids of the loops whose tasks are attributed to WebSockets
@@ -30,6 +30,7 @@ class WebSocket:
         self.protocol = getattr(receive, "__self__", None)
         self.started = time.monotonic()  # of the handshake, then of the last message
         self.in_hand = True  # the handshake or a message that the app has taken, and not yet asked past
+        self._let_go = 0.0  # when it last had nothing more in hand
         self.told = False
         self.cut = False  # closed by a reload: closed once, whatever the app still sends
         self.noticed = False  # the app knows that its client is gone
@@ -83,6 +84,7 @@ class WebSocket:
         if self._answered and self.in_hand:
             # What the handler itself has sent was the answer; another sender has a moment from now on.
             self.in_hand, self._pushed = False, time.monotonic()
+            self._let_go = self._pushed
             self._changed()
         self._receiver = self._last_receiver = loops.current_task()
 
@@ -109,7 +111,7 @@ class WebSocket:
         return not self.busy(now) and (grace_over or not self._is_spoken_to(now))
 
     def _is_spoken_to(self, now):
-        if not self._asked and now - self.started < FRESH:
+        if now - self._let_go < QUIET or (not self._asked and now - self.started < FRESH):
             return True
         return kernel.heard_within(getattr(self.protocol, "transport", None), QUIET)
 
