@@ -105,6 +105,7 @@ class Reception:
         places = self._supervisor.current.places
         address, is_new = self._supervisor.listeners.keep(sock, message["backlog"], link.generation, places)
         self._supervisor.current.listened = True
+        link.listens = not message["manages"]
         if is_new:  # else another process of the worker serves it too
             self._supervisor.bus.publish(events.ListenerKept(url=address.url))
         self._soon(link, "reply", id=message["id"], held=self._supervisor.holds())

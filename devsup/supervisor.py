@@ -169,10 +169,9 @@ class Supervisor:
         if not handle.serving():
             self.tasks.start_soon(self._settle, then)
             return
-        links = handle.serving()
-        for link in links:
-            link.awaits = (op, then)
-        for link in links:
+        for link in handle.links:  # who listens will serve in a moment, and may have let somebody in
+            link.awaits = (op, then) if link.serves or (link.listens and op == "close_gate") else None
+        for link in handle.serving():
             await link.send(op, seq=then.round)
 
     def holds(self) -> bool:
@@ -197,7 +196,7 @@ class Supervisor:
             return
         fact, link.awaits = link.awaits[1], None
         handle = self.current.handle
-        if handle is not None and not any(each.awaits for each in handle.serving()):
+        if handle is not None and not any(each.awaits for each in handle.links):
             self.put(fact)
 
     async def _fire(self, timer: words.SetTimer) -> None:

@@ -37,7 +37,7 @@ class Link:
         self.generation = int(str(hello["token"]).rpartition("-")[2])
         self.pid = int(hello["pid"])
         self.python = str(hello["python"])
-        self.serves = self.prompts = self.debugged = False
+        self.listens = self.serves = self.prompts = self.debugged = False
         self.awaits: tuple[str, Any] | None = None  # the command it was given, and the fact that follows
 
     async def send(self, op: str, fds: Sequence[int] = (), **fields: Any) -> None:

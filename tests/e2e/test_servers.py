@@ -100,6 +100,8 @@ BUFFERS = {
     "tornado",
 }  # the app is called once a body is there: until then `100 Continue` looks like an answer
 NO_CLOSE = {"http.server"}  # its handlers write by themselves: there is nothing to close
+# uvloop accepts in C: only uvicorn's gate closes there. sanic and gunicorn's own ASGI worker run on it where it is installed.
+NO_GATE = {"hypercorn-uvloop", "sanic", "gunicorn-asgi"}
 CHATTY = [each for each in SERVERS if each.websockets]
 
 
@@ -495,13 +497,16 @@ def test_clients_that_keep_their_connection_lose_nothing(app: App, server: Serve
 @on(*ALL)
 @pytest.mark.parametrize("keep", [False, True], ids=["fresh", "kept"])
 def test_ten_reloads_in_a_row(app: App, server: Server, keep: bool) -> None:
-    run = app.run()
+    """Where the gate cannot close, clients that never rest are cut at the limit: at most what each of the two has asked."""
+    gate = server.name not in NO_GATE
+    run = app.run(*(() if gate else ("--drain-timeout", "3")))
     before = inodes(app.port)
     clients = knocked_through(app, run, 10, keep=keep)
-    assert clients.lost == [], run.story()
+    assert len(clients.lost) <= (0 if gate else 2 * 10), run.story()
     assert inodes(app.port) == before
     assert len(run.all("ListenerKept")) == 1
-    has_no_complaint(run)
+    if gate:
+        has_no_complaint(run)
     assert run.stop() == 0
 
 
@@ -521,12 +526,7 @@ def test_any_free_port_is_the_same_one_over_reloads(devsup: Start, project: Path
     assert run.stop() == 0
 
 
-# uvloop accepts in C: only uvicorn's gate closes there. sanic and gunicorn's own ASGI worker run on it where it is installed.
-GATES = [
-    each
-    for each in SERVERS
-    if each.at_once and each.processes == 1 and each.name not in ("hypercorn-uvloop", "sanic", "gunicorn-asgi")
-]
+GATES = [each for each in SERVERS if each.at_once and each.processes == 1 and each.name not in NO_GATE]
 
 
 @only(GATES, "hypercorn", "daphne", "waitress", "aiohttp", "tornado", "threads")

@@ -219,7 +219,7 @@ def _hand_up(sock, backlog):
         os.set_blocking(sock.fileno(), False)
         _kept[sock] = backlog
         _known.add((host, port))
-        agent.begins("listening", fds=[sock.fileno()], family=int(sock.family), backlog=backlog)
+        agent.begins("listening", fds=[sock.fileno()], family=int(sock.family), backlog=backlog, manages=agent.manages)
         agent.serves_soon()
     except Exception:
         return
