@@ -120,6 +120,8 @@ class Reception:
     def _on_ready(self, link: Link, message: Message, _fds: list[int]) -> None:
         link.serves = True
         self._soon(link, "reply", id=message["id"], held=self._supervisor.holds())
+        if message["secure"]:
+            self._supervisor.listeners.secure(link.generation)
         self._supervisor.tasks.start_soon(self._become_ready, link, message)
 
     async def _become_ready(self, link: Link, message: Message) -> None:

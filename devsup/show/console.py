@@ -168,7 +168,8 @@ class Console:
             case events.StopWaiting():
                 return [_stop_waiting(event)]
             case events.PlaceholderShown(urls=urls, reason=reason) if reason:
-                return [f"[dim]clients of {' '.join(map(_linked, urls))} get 503 with the reason[/dim]"]
+                plain = [url for url in urls if not url.startswith("https:")]  # the certificate is the server's
+                return [f"[dim]clients of {' '.join(map(_linked, plain))} get 503 with the reason[/dim]"] if plain else []
             case events.Trouble(text=text):
                 return [f"[dim]trouble: {_plain(text)}[/dim]"]
             case events.Stopped(left=left) if left:

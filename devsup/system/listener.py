@@ -40,6 +40,7 @@ class Kept:
     backlog: int
     generation: int
     place: str = ""
+    secure: bool = False  # served by TLS
 
 
 @dataclass
@@ -129,7 +130,13 @@ class Listeners:
 
     def urls(self) -> list[str]:
         """One URL per listener, IPv4 first."""
-        return [address.url for address in sorted(self.kept)]
+        scheme = {address: "https:" if kept.secure else "http:" for address, kept in self.kept.items()}
+        return [address.url.replace("http:", scheme[address]) for address in sorted(self.kept)]
+
+    def secure(self, generation: int) -> None:
+        """What this generation serves speaks TLS."""
+        for kept in self.kept.values():
+            kept.secure = kept.secure or kept.generation == generation
 
     def close(self) -> None:
         """Let every address go."""

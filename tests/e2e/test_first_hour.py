@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from harness import LIMIT, Run, fetch, save, wait_until
+from harness import LIMIT, Run, fetch, save, tool, wait_until
 
 APP = """
 import os, time
@@ -56,6 +58,32 @@ def test_any_free_port_is_the_same_one_over_reloads(devsup: Callable[..., Run], 
         save(project / "main.py", code.replace("v1", f"v{generation}"))
         assert run.ready(generation)["urls"] == [url]
         assert fetch(int(url.rpartition(":")[2])) == (200, f"v{generation}")
+    assert run.stop() == 0
+
+
+TLS = {
+    "uvicorn": (APP, "uvicorn main:app --port {port} --ssl-keyfile k.pem --ssl-certfile c.pem"),
+    "hypercorn": (APP, "hypercorn main:app -b 127.0.0.1:{port} --keyfile k.pem --certfile c.pem"),
+    "gunicorn": (FLASK, "gunicorn main:app -b 127.0.0.1:{port} --keyfile k.pem --certfile c.pem"),
+    "flask": (FLASK, "flask --app main run --port {port} --key k.pem --cert c.pem"),
+}
+
+
+@pytest.mark.parametrize("style", TLS)
+def test_a_server_with_a_certificate(devsup: Callable[..., Run], project: Path, port: int, style: str) -> None:
+    words = [tool("openssl"), *"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout k.pem -out c.pem".split()]
+    subprocess.run(words, cwd=project, check=True, capture_output=True, timeout=20)
+    code, command = TLS[style]
+    save(project / "main.py", code)
+    run = devsup(*command.format(port=port).split())
+    url = f"https://127.0.0.1:{port}"
+    assert run.ready()["urls"] == [url]
+    for generation in (2, 3):
+        save(project / "main.py", code.replace("v1", f"v{generation}"))
+        assert run.ready(generation)["urls"] == [url]
+        context = ssl._create_unverified_context()
+        with urllib.request.urlopen(url, timeout=LIMIT, context=context) as answer:
+            assert answer.read().decode() == f"v{generation}"
     assert run.stop() == 0
 
 

@@ -205,7 +205,8 @@ class Agent:
             files, packages = modules.imported()
             finder.on_import = self._grew
             aside = threading.current_thread() is not threading.main_thread()
-            self.begins("ready", server=name, routes=routes, paths=files, packages=packages, aside=aside)
+            secure = getattr(server, "secure", False)
+            self.begins("ready", server=name, routes=routes, paths=files, packages=packages, aside=aside, secure=secure)
 
     def begins(self, op, **fields):
         """Say that this process is about to accept; where its siblings let nothing new in any more, nor may it."""

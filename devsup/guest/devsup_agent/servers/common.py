@@ -87,6 +87,8 @@ class Connection:
 class Drain:
     """Stands between the agent's commands and one server. `leave` ends the server; records come from any thread."""
 
+    secure = False  # whether it speaks TLS
+
     def __init__(self, leave):
         self._leave = leave
         self._lock = threading.RLock()

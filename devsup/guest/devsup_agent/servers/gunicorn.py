@@ -74,6 +74,7 @@ def _serve(worker):
     if "Uvicorn" in type(worker).__name__:
         return  # uvicorn's own hooks see to it
     drain = common.Drain(common.leave)
+    drain.secure = worker.cfg.is_ssl
     if hasattr(worker, "asgi"):
         found, worker.asgi = asgi.routes(worker.asgi), asgi.Recorder(agent, drain).wrap(worker.asgi)
     else:

@@ -41,6 +41,7 @@ def _patch_worker(module):
             parent = multiprocessing.parent_process()
             agent.manager = parent.pid if parent is not None and kwargs.get("shutdown_trigger") else None
             drain = common.Drain(functools.partial(common.leave, _loop()))
+            drain.secure = config.ssl_enabled
             given = kwargs.get("sockets")
             waiting.append((drain, "hypercorn", asgi.routes(app), given.secure_sockets + given.insecure_sockets if given else []))
             app = asgi.Recorder(agent, drain).wrap(app)

@@ -141,6 +141,7 @@ def _patch_server(module):
         with guard("a hook of uvicorn"):
             if self.started and hasattr(self.config, "devsup"):
                 self.devsup = Drain(self)
+                self.devsup.secure = self.config.is_ssl
                 found = []
                 with guard("the routes"):
                     found = asgi.routes(self.config.loaded_app)
