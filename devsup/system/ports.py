@@ -54,9 +54,13 @@ def holder(port: int, host: str = "") -> Holder | None:
     found.sort(key=lambda each: (each[1] is None, each[1] or 0))
     if wanted is not None:
         found = sorted((each for each in found if each[0] in wanted), key=lambda each: wanted.index(each[0]))
-    for _, pid in found:
+    for address, pid in found:
         with suppress(psutil.NoSuchProcess):
-            return Holder(None, "", None, _owner(port), None) if pid is None else _known(_outermost(psutil.Process(pid), port))
+            return (
+                Holder(None, "", None, _owner(port), None)
+                if pid is None
+                else _known(_outermost(psutil.Process(pid), address, port))
+            )
     return None
 
 
@@ -123,13 +127,17 @@ def _listeners_by_process() -> Iterator[tuple[str, int, int]]:
                     yield each.laddr.ip.removeprefix(_MAPPED), each.laddr.port, process.pid
 
 
-def _outermost(process: "psutil.Process", port: int) -> "psutil.Process":
-    """The farthest ancestor that listens on the port too, such as a supervisor; else the process itself."""
+def _outermost(process: "psutil.Process", address: str, port: int) -> "psutil.Process":
+    """The farthest ancestor that listens there too, such as a supervisor; else the process itself."""
     import psutil  # noqa: PLC0415 - as in holder
+
+    def listens(parent: psutil.Process) -> bool:
+        listeners = [each.laddr for each in parent.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+        return (address, port) in {(each.ip.removeprefix(_MAPPED), each.port) for each in listeners}
 
     for parent in reversed(process.parents()):
         with suppress(psutil.Error):
-            if any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in parent.net_connections("tcp")):
+            if listens(parent):
                 return parent
     return process
 
