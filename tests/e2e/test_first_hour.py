@@ -175,7 +175,7 @@ def test_the_save_that_mends_is_a_reload_of_its_own(devsup: Callable[..., Run], 
     first, second = run.all("ReloadStarted")
     assert first["files"] == second["files"] == [str(project / "part.py")]
     assert second["at"] > broken["at"]
-    [reloaded] = run.all("Reloaded")
+    reloaded = run.wait_for("Reloaded")
     assert reloaded["at"] - reloaded["total"] > broken["at"]
     assert run.stop() == 0
 
