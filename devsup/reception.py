@@ -68,6 +68,14 @@ class Reception:
 
         self._supervisor.tasks.start_soon(send)
 
+    def _reply_held(self, link: Link, message: Message) -> None:
+        """Tell a process that is about to accept whether it may; true when it is sent, in the order of the commands."""
+
+        async def send() -> None:
+            await link.send("reply", id=message["id"], held=self._supervisor.holds())
+
+        self._supervisor.tasks.start_soon(send)
+
     def _on_intends(self, _link: Link, message: Message, _fds: list[int]) -> None:
         if message["port"]:
             self._supervisor.current.intended = (str(message["host"]), int(message["port"]))
@@ -102,13 +110,14 @@ class Reception:
 
     def _on_listening(self, link: Link, message: Message, fds: list[int]) -> list[int]:
         sock = adopt(fds.pop(0), message["family"])
-        places = self._supervisor.current.places
-        address, is_new = self._supervisor.listeners.keep(sock, message["backlog"], link.generation, places)
+        where = Address(message["family"], *sock.getsockname()[:2])
+        place = message["place"] or self._supervisor.current.places.get(where, "")
+        address, is_new = self._supervisor.listeners.keep(sock, message["backlog"], link.generation, place)
         self._supervisor.current.listened = True
         link.listens = not message["manages"]
         if is_new:  # else another process of the worker serves it too
             self._supervisor.bus.publish(events.ListenerKept(url=address.url))
-        self._soon(link, "reply", id=message["id"], held=self._supervisor.holds())
+        self._reply_held(link, message)
         return fds
 
     def _on_bound(self, _link: Link, message: Message, _fds: list[int]) -> None:
@@ -118,10 +127,9 @@ class Reception:
         self._supervisor.current.private.add(Address(message["family"], message["host"], message["port"]))
 
     def _on_ready(self, link: Link, message: Message, _fds: list[int]) -> None:
-        link.serves = True
-        self._soon(link, "reply", id=message["id"], held=self._supervisor.holds())
-        if message["secure"]:
-            self._supervisor.listeners.secure(link.generation)
+        link.serves, link.listens = True, False
+        self._reply_held(link, message)
+        self._supervisor.listeners.secure(message["secure"])
         self._supervisor.tasks.start_soon(self._become_ready, link, message)
 
     async def _become_ready(self, link: Link, message: Message) -> None:
@@ -139,7 +147,7 @@ class Reception:
         )
 
     def _on_served(self, link: Link, _message: Message, _fds: list[int]) -> None:
-        link.serves = False
+        link.serves = link.listens = False
         self._supervisor.tasks.start_soon(self._supervisor.wake_sleeper, self._supervisor.current, link)
 
     def _on_files(self, link: Link, message: Message, _fds: list[int]) -> None:

@@ -64,7 +64,7 @@ class Reloads:
                 reload = self._current or self._begin(generation - 1, now)
                 reload.drained = reload.drained or now
                 reload.stopped = now
-            case words.Stopping(then="end") if not isinstance(before, words.Stopping):
+            case words.Stopping(then="end"):
                 self._tasks.start_soon(self._report_end, phase)
             case words.Broken():
                 self._current = None  # the save that mends it begins another one
@@ -104,6 +104,8 @@ class Reloads:
                 return
             active, limit = await self._active(), self._stop_limit()
             left = since + limit - time.monotonic() if limit is not None else None
+            if left is None:
+                since = time.monotonic()  # the limit counts anew once nobody looks at it
             if left is None or left > 0:
                 self._bus.publish(events.StopWaiting(generation=phase.generation, active=active, left=left))
 

@@ -157,10 +157,7 @@ class Supervisor:
         """What devsup's own end cuts; a reload's has said so when it cut."""
         if not (isinstance(self._phase, words.Stopping) and self._phase.then == "end"):
             return
-        active: list[events.Active] = []
-        with anyio.move_on_after(_LAST_WORDS):
-            active = await self.active()
-        for each in active:
+        for each in await self.active(_LAST_WORDS):
             lost = events.WorkLost(self._phase.generation, each.name, each.age, "", each.origin, each.count)
             self.bus.publish(lost)
 
@@ -322,13 +319,21 @@ class Supervisor:
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
-    async def active(self) -> list[events.Active]:
-        """What is active in the current worker, as its agents tell."""
-        handle = self.current.handle
-        if handle is not None and not handle.serving():
-            return await self.foreign.active()
-        answers = [await link.ask("status") for link in handle.serving()] if handle is not None else []
-        return [events.Active(**item) for answer in answers if answer is not None for item in answer["items"]]
+    async def active(self, limit: float = float("inf")) -> list[events.Active]:
+        """What is active in the current worker, as its agents tell within `limit` seconds."""
+        handle, found = self.current.handle, list[events.Active]()
+
+        async def ask(link: Link) -> None:
+            answer = await link.ask("status")
+            found.extend(events.Active(**item) for item in (answer["items"] if answer is not None else ()))
+
+        with anyio.move_on_after(limit):
+            if handle is not None and not handle.serving():
+                return await self.foreign.active()
+            async with anyio.create_task_group() as asking:
+                for link in handle.serving() if handle is not None else ():
+                    asking.start_soon(ask, link)
+        return found
 
     async def tell_status(self) -> None:
         """What is active now, as an event: the answer to the key `s`."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Sequence
 
 
 class Address(NamedTuple):
@@ -50,12 +50,10 @@ class Listeners:
     kept: dict[Address, Kept] = field(default_factory=dict)
     _claimed: dict[Address, socket.socket] = field(default_factory=dict)
 
-    def keep(
-        self, sock: socket.socket, backlog: int, generation: int, places: Mapping[Address, str] | None = None
-    ) -> tuple[Address, bool]:
+    def keep(self, sock: socket.socket, backlog: int, generation: int, place: str = "") -> tuple[Address, bool]:
         """Hold a listener that a worker opened: its address, and whether it is a new one.
 
-        `places` tells which code bound an address that was any free one.
+        `place` is the code that bound it to any free port.
         """
         host, port = sock.getsockname()[:2]
         address = Address(int(sock.family), host, port)
@@ -64,8 +62,8 @@ class Listeners:
         if known is not None:
             known.sock.close()
         sock.setblocking(False)
-        place = known.place if known is not None else ""
-        self.kept[address] = Kept(sock, backlog, generation, (places or {}).get(address, place))
+        before = known or Kept(sock, backlog, generation)
+        self.kept[address] = Kept(sock, backlog, generation, place or before.place, before.secure)
         self._claim_other_family(address)
         return address, is_new
 
@@ -73,7 +71,7 @@ class Listeners:
         """The listener for a worker that binds `address`, or None; of port 0 the one that was bound in this place before."""
         kept = self.kept.get(address) if address.port else self._anywhere(address, generation, place)
         if kept is not None:
-            kept.generation = generation
+            kept.generation, kept.secure = generation, False
         return kept
 
     def _anywhere(self, wanted: Address, generation: int, place: str) -> Kept | None:
@@ -133,10 +131,11 @@ class Listeners:
         scheme = {address: "https:" if kept.secure else "http:" for address, kept in self.kept.items()}
         return [address.url.replace("http:", scheme[address]) for address in sorted(self.kept)]
 
-    def secure(self, generation: int) -> None:
-        """What this generation serves speaks TLS."""
-        for kept in self.kept.values():
-            kept.secure = kept.secure or kept.generation == generation
+    def secure(self, names: Iterable[Sequence[object]]) -> None:
+        """On these hosts and ports TLS is spoken."""
+        wanted = [tuple(name) for name in names]
+        for address, kept in self.kept.items():
+            kept.secure = kept.secure or address[1:] in wanted
 
     def close(self) -> None:
         """Let every address go."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import LIMIT, Run, fetch, save, tool, wait_until
+from harness import LIMIT, Run, fetch, free_port, save, tool, wait_until
 
 APP = """
 import os, time
@@ -216,3 +216,113 @@ def test_every_line_of_json_has_its_time(devsup: Callable[..., Run], project: Pa
     assert run.wait() == 0
     assert all(each["at"] > 0 for each in run.events)
     assert run.lines() == ["hello"]
+
+
+PROBES = """
+import socket, threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+class Hello(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"v1")
+
+helper, api = free_port(), free_port()
+print("helper", helper, flush=True)
+threading.Thread(target=HTTPServer(("127.0.0.1", helper), Hello).serve_forever, daemon=True).start()
+HTTPServer(("127.0.0.1", api), Hello).serve_forever()
+"""
+
+
+def test_a_program_that_looks_for_free_ports_never_gets_one_that_another_part_of_it_serves(
+    devsup: Callable[..., Run], project: Path
+) -> None:
+    """It has bound them to any, closed them, and binds them by number."""
+    save(project / "main.py", PROBES)
+    run = devsup("python", "main.py")
+    for generation in (1, 2, 3):
+        urls = run.ready(generation)["urls"]
+        helper = run.lines()[-1].split()[-1]
+        assert len(urls) == len(set(urls))
+        assert [url for url in urls if url.endswith(f":{helper}")]
+        assert [fetch(int(url.rpartition(":")[2])) for url in urls] == [(200, f"v{generation}")] * len(urls)
+        save(project / "main.py", PROBES.replace("v1", f"v{generation + 1}"))
+    run.ready(4)
+    assert run.stop() == 0
+
+
+ENDED_THREAD = """
+import multiprocessing, sys, threading, time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Hello(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"v1")
+
+def child(port):
+    import uvicorn
+    async def app(scope, receive, send):
+        pass
+    server = uvicorn.Server(uvicorn.Config(app, port=port, lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    server.should_exit = True
+    thread.join()
+    print("ended", flush=True)
+    time.sleep(100)
+
+if __name__ == "__main__":
+    multiprocessing.get_context("spawn").Process(target=child, args=(int(sys.argv[2]),), daemon=True).start()
+    HTTPServer(("127.0.0.1", int(sys.argv[1])), Hello).serve_forever()
+"""
+
+
+def test_a_server_that_has_ended_holds_no_gate(devsup: Callable[..., Run], project: Path, port: int) -> None:
+    """Its process lives on, and another one of the worker serves."""
+    save(project / "main.py", ENDED_THREAD)
+    run = devsup("python", "main.py", str(port), str(free_port()))
+    run.wait_for_line("ended")
+    save(project / "main.py", ENDED_THREAD.replace("v1", "v2"))
+    run.ready(2)
+    assert run.wait_for("Reloaded")["waited"] < 5.0  # what a gate has that nobody answers
+    assert fetch(port) == (200, "v2")
+    assert run.stop() == 0
+
+
+FINISHING = """
+import os, signal, socket, sys, time
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+def end(*_):
+    time.sleep(2)
+    print("finished", flush=True)
+    os._exit(0)
+signal.signal(signal.SIGTERM, end)
+while True:
+    listener.accept()[0].close()
+"""
+LOOKS_FOR_A_PORT = """
+import socket, subprocess, sys
+with socket.socket() as sock:
+    sock.bind(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+subprocess.run([sys.executable, "-I", "server.py", str(port)])
+"""
+
+
+def test_a_launcher_that_looks_for_a_free_port_lets_its_server_finish(devsup: Callable[..., Run], project: Path) -> None:
+    save(project / "server.py", FINISHING)
+    save(project / "main.py", LOOKS_FOR_A_PORT)
+    run = devsup("python", "main.py")
+    run.ready()
+    assert run.stop() == 0
+    assert "finished" in run.lines()

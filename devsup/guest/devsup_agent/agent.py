@@ -134,6 +134,9 @@ class Agent:
     def _obey(self, message, fds):
         op = message["op"]
         if op == "reply":
+            sockets = sys.modules["devsup_agent.sockets"]
+            if "held" in message and not sockets.stopping.is_set():  # here, in the order of the commands
+                sockets.gate.clear() if message["held"] else sockets.gate.set()
             waiting = self._replies.get(message["id"])
             if waiting is not None:
                 waiting[1:] = [message, fds]
@@ -205,15 +208,12 @@ class Agent:
             files, packages = modules.imported()
             finder.on_import = self._grew
             aside = threading.current_thread() is not threading.main_thread()
-            secure = getattr(server, "secure", False)
+            secure = [sock.getsockname()[:2] for sock in getattr(server, "secure", ())]
             self.begins("ready", server=name, routes=routes, paths=files, packages=packages, aside=aside, secure=secure)
 
     def begins(self, op, **fields):
         """Say that this process is about to accept; where its siblings let nothing new in any more, nor may it."""
-        reply, _ = self.ask(op, **fields)
-        sockets = sys.modules["devsup_agent.sockets"]
-        if not sockets.stopping.is_set():
-            sockets.gate.clear() if reply.get("held") else sockets.gate.set()
+        self.ask(op, **fields)
 
     def serves_soon(self):
         """A listener is open; unless a known server says so in a moment, whatever the program is serves from now on."""

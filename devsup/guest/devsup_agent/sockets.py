@@ -23,6 +23,8 @@ _PATCHED = ("bind", "listen", "accept", "connect", "connect_ex", "setblocking", 
 _real = {name: getattr(socket.socket, name) for name in _PATCHED}
 _kept: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # socket -> backlog: listeners that the supervisor holds too
 _own: weakref.WeakSet = weakref.WeakSet()  # bound to any free port: the program's alone, until a server is seen to serve it
+_places: dict = {}  # (host, port) -> where in the program it was bound to any free port
+_times: dict = {}  # where -> how often
 _bound: weakref.WeakSet = weakref.WeakSet()  # bound by this process, not yet listening
 _unserved = {int(port) for port in os.environ.get("DEVSUP_KEPT", "").split()}  # ports kept for us, perhaps not served yet
 _known: set = set()  # (host, port) of all that the supervisor holds
@@ -53,11 +55,11 @@ def patch(module):
 
 def report(listeners):
     """Hand up what a server is seen to serve: on any free port, or listening without our `listen` (uvloop's do so in C)."""
-    alone = [] if listeners or _known else [sock for sock in _own if _listens(sock)]
+    alone = [] if listeners or _known else [sock for sock in list(_own) if _listens(sock)]
     for sock in [*listeners, *_bound, *(alone if len(alone) == 1 else [])]:
         with contextlib.suppress(OSError):  # closed since
             if _listens(sock) and sock.getsockname()[:2] not in _known:
-                same = [each for each in [sock, *_own] if type(each) is socket.socket and _name(each) == _name(sock)]
+                same = [each for each in [sock, *list(_own)] if type(each) is socket.socket and _name(each) == _name(sock)]
                 _hand_up(same[0] if same else socket.socket(sock.family, sock.type, fileno=os.dup(sock.fileno())), 2048)
 
 
@@ -110,20 +112,25 @@ def _bind(self, address):
             raise _named(exc, answer) from None
         _real["bind"](self, address)
     _bound.add(self)
+    _places.pop(self.getsockname()[:2], None)
     return None
 
 
 def _bind_anywhere(self, address):
     """Any free port: the one of the last generation, where a server got it that was bound in the same place."""
     place = _place()
+    _times[place] = _times.get(place, 0) + 1
+    place = f"{place} #{_times[place]}"
     if 0 in _unserved and _adopt(self, address, {}, place):
         return
     _real["bind"](self, address)
     _own.add(self)
-    with contextlib.suppress(Exception):
-        if _agent().connect():  # another process may be the one that listens
-            host, port = self.getsockname()[:2]
-            _agent().send("bound", family=int(self.family), host=host, port=port, place=place)
+    _places[self.getsockname()[:2]] = place
+
+
+def place_of(sock):
+    """Where in the program it was bound to any free port; empty for one that was bound to its number."""
+    return _places.get(_name(sock), "")
 
 
 def _place():
@@ -219,7 +226,14 @@ def _hand_up(sock, backlog):
         os.set_blocking(sock.fileno(), False)
         _kept[sock] = backlog
         _known.add((host, port))
-        agent.begins("listening", fds=[sock.fileno()], family=int(sock.family), backlog=backlog, manages=agent.manages)
+        agent.begins(
+            "listening",
+            fds=[sock.fileno()],
+            family=int(sock.family),
+            backlog=backlog,
+            place=place_of(sock),
+            manages=agent.manages,
+        )
         agent.serves_soon()
     except Exception:
         return

@@ -87,7 +87,7 @@ class Connection:
 class Drain:
     """Stands between the agent's commands and one server. `leave` ends the server; records come from any thread."""
 
-    secure = False  # whether it speaks TLS
+    secure: typing.Sequence = ()  # the listeners on which it speaks TLS
 
     def __init__(self, leave):
         self._leave = leave

@@ -74,9 +74,10 @@ def _serve(worker):
     if "Uvicorn" in type(worker).__name__:
         return  # uvicorn's own hooks see to it
     drain = common.Drain(common.leave)
-    drain.secure = worker.cfg.is_ssl
+    listeners = [each.sock for each in worker.sockets]
+    drain.secure = listeners if worker.cfg.is_ssl else []
     if hasattr(worker, "asgi"):
         found, worker.asgi = asgi.routes(worker.asgi), asgi.Recorder(agent, drain).wrap(worker.asgi)
     else:
         found, worker.wsgi = wsgi.routes(worker.wsgi), wsgi.wrap(worker.wsgi, drain)
-    agent.serve(drain, "gunicorn", found, [each.sock for each in worker.sockets])
+    agent.serve(drain, "gunicorn", found, listeners)

@@ -3,7 +3,7 @@
 import functools
 import multiprocessing
 
-from devsup_agent import guard
+from devsup_agent import guard, sockets
 from devsup_agent.active import asgi
 from devsup_agent.agent import agent
 from devsup_agent.servers import common
@@ -15,7 +15,15 @@ def patch(module):
 
 
 def _patch_run(module):
-    real_run = module.run
+    real_run, create_sockets = module.run, module.Config.create_sockets
+
+    @functools.wraps(create_sockets)
+    def created(config):
+        found = create_sockets(config)
+        with guard("a hook of hypercorn"):
+            for sock in found.secure_sockets + found.insecure_sockets:
+                _tell_place(sock)
+        return found
 
     @functools.wraps(real_run)
     def run(config):
@@ -27,7 +35,15 @@ def _patch_run(module):
                 config.use_reloader = False
         return real_run(config)
 
-    module.run = run
+    module.run, module.Config.create_sockets = run, created
+
+
+def _tell_place(sock):
+    """Another process will listen there, and cannot know which code bound it to any free port."""
+    place = sockets.place_of(sock)
+    if place and agent.connect():
+        host, port = sock.getsockname()[:2]
+        agent.send("bound", family=int(sock.family), host=host, port=port, place=place)
 
 
 def _patch_worker(module):
@@ -41,8 +57,8 @@ def _patch_worker(module):
             parent = multiprocessing.parent_process()
             agent.manager = parent.pid if parent is not None and kwargs.get("shutdown_trigger") else None
             drain = common.Drain(functools.partial(common.leave, _loop()))
-            drain.secure = config.ssl_enabled
             given = kwargs.get("sockets")
+            drain.secure = given.secure_sockets if given else []
             waiting.append((drain, "hypercorn", asgi.routes(app), given.secure_sockets + given.insecure_sockets if given else []))
             app = asgi.Recorder(agent, drain).wrap(app)
         try:

@@ -44,7 +44,7 @@ def _patch_server(server_class):
                 sockets.report([self.socket])
             if sockets.is_kept(self.socket):
                 drain = self.devsup = Drain(self)
-                drain.secure = hasattr(self.socket, "context")
+                drain.secure = [self.socket] if hasattr(self.socket, "context") else []
                 _wrap_app(self)
                 agent.serve(drain, *_describe(self))
         try:

@@ -141,11 +141,12 @@ def _patch_server(module):
         with guard("a hook of uvicorn"):
             if self.started and hasattr(self.config, "devsup"):
                 self.devsup = Drain(self)
-                self.devsup.secure = self.config.is_ssl
+                listeners = [sock for server in self.servers for sock in server.sockets or ()]
+                self.devsup.secure = listeners if self.config.is_ssl else []
                 found = []
                 with guard("the routes"):
                     found = asgi.routes(self.config.loaded_app)
-                agent.serve(self.devsup, "uvicorn", found, [sock for server in self.servers for sock in server.sockets or ()])
+                agent.serve(self.devsup, "uvicorn", found, listeners)
 
     async def shut_down(self, *args, **kwargs):
         with guard("a hook of uvicorn"):
