@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from devsup import events
 from devsup.decide import vocabulary as words
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from anyio.abc import TaskGroup
 
@@ -96,10 +97,9 @@ class Reloads:
 
     async def _report_end(self, phase: words.Stopping) -> None:
         """Say what devsup's own end waits for."""
-        since, number = time.monotonic(), 0
-        while True:
-            await anyio.sleep(_REPORTS[min(number, len(_REPORTS) - 1)])
-            number += 1
+        since = time.monotonic()
+        for pause in _pauses():
+            await anyio.sleep(pause)
             if self._phase != phase:
                 return
             active, limit = await self._active(), self._stop_limit()
@@ -111,11 +111,14 @@ class Reloads:
 
     async def _report(self, wait: words.Waiting) -> None:
         """Say at once what a reload waits for, and again as time passes."""
-        since, number = time.monotonic(), 0
+        since, pauses = time.monotonic(), _pauses()
         while isinstance(self._phase, words.Waiting) and self._phase.first == wait.first:
             active = await self._active()
             if active and isinstance(self._phase, words.Waiting):
                 waited, held = time.monotonic() - since, self._phase.closed
                 self._bus.publish(events.ReloadWaiting(generation=wait.generation, active=active, seconds=waited, held=held))
-            await anyio.sleep(_REPORTS[min(number, len(_REPORTS) - 1)])
-            number += 1
+            await anyio.sleep(next(pauses))
+
+
+def _pauses() -> Iterator[float]:
+    return itertools.chain(_REPORTS, itertools.repeat(_REPORTS[-1]))

@@ -48,9 +48,15 @@ def devsup(project: Path, environment: dict[str, str]) -> Iterator[Callable[...,
     """`devsup("uvicorn", "m:app", options=["--reload", "off"])` starts devsup in the project and returns its Run."""
     runs: list[Run] = []
 
-    def start(*command: str, options: list[str] | None = None, cwd: Path | None = None, env: dict[str, str] | None = None) -> Run:
+    def start(
+        *command: str,
+        options: list[str] | None = None,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        prefix: list[str] | None = None,
+    ) -> Run:
         words = [sys.executable, "-m", "devsup", "run", "--log-format", "json", "--verbose", *(options or []), *command]
-        runs.append(Run(words, cwd or project, {**environment, **(env or {})}))
+        runs.append(Run([*(prefix or []), *words], cwd or project, {**environment, **(env or {})}))
         return runs[-1]
 
     yield start

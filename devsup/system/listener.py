@@ -128,8 +128,7 @@ class Listeners:
 
     def urls(self) -> list[str]:
         """One URL per listener, IPv4 first."""
-        scheme = {address: "https:" if kept.secure else "http:" for address, kept in self.kept.items()}
-        return [address.url.replace("http:", scheme[address]) for address in sorted(self.kept)]
+        return [each.url.replace("http:", "https:") if self.kept[each].secure else each.url for each in sorted(self.kept)]
 
     def secure(self, names: Iterable[Sequence[object]]) -> None:
         """On these hosts and ports TLS is spoken."""

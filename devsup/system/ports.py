@@ -56,11 +56,9 @@ def holder(port: int, host: str = "") -> Holder | None:
         found = sorted((each for each in found if each[0] in wanted), key=lambda each: wanted.index(each[0]))
     for address, pid in found:
         with suppress(psutil.NoSuchProcess):
-            return (
-                Holder(None, "", None, _owner(port), None)
-                if pid is None
-                else _known(_outermost(psutil.Process(pid), address, port))
-            )
+            if pid is None:
+                return Holder(None, "", None, _owner(port), None)
+            return _known(_outermost(psutil.Process(pid), address, port))
     return None
 
 

@@ -542,7 +542,7 @@ def test_two_runs_append(devsup: Callable[..., Run], project: Path) -> None:
 
 
 @pytest.mark.parametrize("obstacle", ["a read-only folder", "a file called .devsup"])
-def test_without_an_event_log_it_works(project: Path, environment: dict[str, str], port: int, obstacle: str) -> None:
+def test_without_an_event_log_it_works(devsup: Callable[..., Run], project: Path, port: int, obstacle: str) -> None:
     save(project / "main.py", APP)
     prefix: list[str] = []
     if obstacle == "a read-only folder":
@@ -551,19 +551,15 @@ def test_without_an_event_log_it_works(project: Path, environment: dict[str, str
             prefix = [tool("setpriv"), "--bounding-set=-dac_override,-dac_read_search", "--"]
     else:
         save(project / ".devsup", "not a folder")
-    words = [sys.executable, "-m", "devsup", "run", "--log-format", "json", "uvicorn", "main:app", "--port", str(port)]
-    run = Run([*prefix, *words], project, {**environment, "PYTHONDONTWRITEBYTECODE": "1"})
-    try:
-        run.ready()
-        assert fetch(port) == (200, "v1")
-        assert not (project / ".devsup").is_dir()
-        project.chmod(0o755)
-        save(project / "main.py", APP.replace("v1", "v2222"))
-        run.ready(2)
-        assert fetch(port) == (200, "v2222")
-        assert run.stop() == 0
-    finally:
-        run.close()
+    run = devsup("uvicorn", "main:app", "--port", str(port), env={"PYTHONDONTWRITEBYTECODE": "1"}, prefix=prefix)
+    run.ready()
+    assert fetch(port) == (200, "v1")
+    assert not (project / ".devsup").is_dir()
+    project.chmod(0o755)
+    save(project / "main.py", APP.replace("v1", "v2222"))
+    run.ready(2)
+    assert fetch(port) == (200, "v2222")
+    assert run.stop() == 0
 
 
 # Environments

@@ -95,18 +95,14 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-def test_a_socket_that_was_given_by_its_number(project: Path, environment: dict[str, str], port: int) -> None:
+def test_a_socket_that_was_given_by_its_number(devsup: Callable[..., Run], project: Path, port: int) -> None:
     save(project / "main.py", APP)
-    devsup = [sys.executable, "-m", "devsup", "run", "--log-format", "json", "uvicorn", "main:app", "--fd", "9"]
-    run = Run([sys.executable, "-c", WITH_SOCKET, str(port), *devsup], project, environment)
-    try:
-        run.ready()
-        save(project / "main.py", APP.replace("v1", "v2"))
-        run.ready(2)
-        assert fetch(port) == (200, "v2")
-        assert run.stop() == 0
-    finally:
-        run.close()
+    run = devsup("uvicorn", "main:app", "--fd", "9", prefix=[sys.executable, "-c", WITH_SOCKET, str(port)])
+    run.ready()
+    save(project / "main.py", APP.replace("v1", "v2"))
+    run.ready(2)
+    assert fetch(port) == (200, "v2")
+    assert run.stop() == 0
 
 
 def test_a_file_that_the_shell_has_opened(devsup: Callable[..., Run], project: Path, environment: dict[str, str]) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,24 +23,19 @@ def home():
 
 
 @pytest.fixture
-def limited(project: Path, environment: dict[str, str], port: int) -> Iterator[Callable[..., Run]]:
+def limited(devsup: Callable[..., Run], project: Path, port: int) -> Callable[..., Run]:
     """`limited("echo 3 > /proc/sys/user/max_inotify_watches")` starts devsup in a namespace, after these lines of shell."""
-    runs: list[Run] = []
 
     def start(setup: str, *options: str) -> Run:
         space = [tool("unshare"), "--user", "--map-root-user", "--mount", "sh", "-c", f'{setup}\nexec "$@"', "sh"]
         if subprocess.run([*space, "true"], cwd=project, capture_output=True, check=False).returncode:
             pytest.skip("this machine allows no user namespaces")
-        words = [sys.executable, "-m", "devsup", "run", "--log-format", "json", *options, "flask", "--app", "main", "run"]
-        runs.append(Run([*space, *words, "--port", str(port)], project, environment))
-        return runs[-1]
+        return devsup("flask", "--app", "main", "run", "--port", str(port), options=list(options), prefix=space)
 
     (project / "package").mkdir()
     save(project / "package/__init__.py", "value = 1\n")
     save(project / "main.py", MAIN)
-    yield start
-    for run in runs:
-        run.close()
+    return start
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ class Agent:
         op = message["op"]
         if op == "reply":
             sockets = sys.modules["devsup_agent.sockets"]
-            if "held" in message and not sockets.stopping.is_set():  # here, in the order of the commands
+            if "held" in message and not sockets.stopping.is_set():  # about to accept: whether its siblings let anything in
                 sockets.gate.clear() if message["held"] else sockets.gate.set()
             waiting = self._replies.get(message["id"])
             if waiting is not None:
@@ -209,11 +209,7 @@ class Agent:
             finder.on_import = self._grew
             aside = threading.current_thread() is not threading.main_thread()
             secure = [sock.getsockname()[:2] for sock in getattr(server, "secure", ())]
-            self.begins("ready", server=name, routes=routes, paths=files, packages=packages, aside=aside, secure=secure)
-
-    def begins(self, op, **fields):
-        """Say that this process is about to accept; where its siblings let nothing new in any more, nor may it."""
-        self.ask(op, **fields)
+            self.ask("ready", server=name, routes=routes, paths=files, packages=packages, aside=aside, secure=secure)
 
     def serves_soon(self):
         """A listener is open; unless a known server says so in a moment, whatever the program is serves from now on."""

@@ -55,11 +55,11 @@ def patch(module):
 
 def report(listeners):
     """Hand up what a server is seen to serve: on any free port, or listening without our `listen` (uvloop's do so in C)."""
-    alone = [] if listeners or _known else [sock for sock in list(_own) if _listens(sock)]
+    alone = [] if listeners or _known else [sock for sock in _own if _listens(sock)]
     for sock in [*listeners, *_bound, *(alone if len(alone) == 1 else [])]:
         with contextlib.suppress(OSError):  # closed since
-            if _listens(sock) and sock.getsockname()[:2] not in _known:
-                same = [each for each in [sock, *list(_own)] if type(each) is socket.socket and _name(each) == _name(sock)]
+            if _listens(sock) and _name(sock) not in _known:
+                same = [each for each in [sock, *_own] if type(each) is socket.socket and _name(each) == _name(sock)]
                 _hand_up(same[0] if same else socket.socket(sock.family, sock.type, fileno=os.dup(sock.fileno())), 2048)
 
 
@@ -211,9 +211,14 @@ def _listen(self, *args):
 def _tell_private(sock):
     """It is between the program and somebody that it tells: no stranger may connect to see whether it serves."""
     with contextlib.suppress(Exception):
-        if _agent().connect():
-            host, port = sock.getsockname()[:2]
-            _agent().send("private", family=int(sock.family), host=host, port=port)
+        tell("private", sock)
+
+
+def tell(op, sock, **fields):
+    """Say something of a bound socket."""
+    if _agent().connect():
+        host, port = sock.getsockname()[:2]
+        _agent().send(op, family=int(sock.family), host=host, port=port, **fields)
 
 
 def _hand_up(sock, backlog):
@@ -226,7 +231,7 @@ def _hand_up(sock, backlog):
         os.set_blocking(sock.fileno(), False)
         _kept[sock] = backlog
         _known.add((host, port))
-        agent.begins(
+        agent.ask(
             "listening",
             fds=[sock.fileno()],
             family=int(sock.family),
@@ -282,10 +287,8 @@ def accepted():
 
 def is_kept(sock):
     """Whether the supervisor holds this listener too."""
-    if sock not in _kept and type(sock) is not socket.socket and _known:  # a listener that was wrapped for TLS
-        with contextlib.suppress(OSError):
-            if sock.getsockname()[:2] in _known:
-                _kept[sock] = 128
+    if sock not in _kept and type(sock) is not socket.socket and _known and _name(sock) in _known:  # it was wrapped for TLS
+        _kept[sock] = 128
     return sock in _kept
 
 

@@ -151,10 +151,9 @@ class Drain:
             self._check()
 
     def open_gate(self):
-        """Let new work in again."""
+        """Let new work in again; the agent has opened the gate in `accept`, which is the whole process's."""
         with self._lock:
             self.is_closed, self._done, self._ended = False, None, {}
-            sockets.gate.set()
 
     def stop(self, cut):
         """End the server: after what is active, or at once, saying what was lost."""

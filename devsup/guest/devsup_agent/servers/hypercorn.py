@@ -41,9 +41,8 @@ def _patch_run(module):
 def _tell_place(sock):
     """Another process will listen there, and cannot know which code bound it to any free port."""
     place = sockets.place_of(sock)
-    if place and agent.connect():
-        host, port = sock.getsockname()[:2]
-        agent.send("bound", family=int(sock.family), host=host, port=port, place=place)
+    if place:
+        sockets.tell("bound", sock, place=place)
 
 
 def _patch_worker(module):
