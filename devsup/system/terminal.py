@@ -17,6 +17,8 @@ from devsup.system import tty_readers
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from anyio import CancelScope
+
     from devsup.system.output import Channel, Output
 
 Attributes = list[Any]
@@ -51,6 +53,7 @@ class Terminal:
         self.is_tty = os.isatty(0) and os.isatty(1)
         self.prompting = False
         self._has_keys = False
+        self._waiting: CancelScope | None = None  # for a key
         self._before: Attributes | None = termios.tcgetattr(0) if self.is_tty else None
         self._current: Streams | None = None
 
@@ -122,7 +125,10 @@ class Terminal:
             while not self._has_keys:
                 await anyio.sleep(1.0)
                 self._set_keys()
-            await anyio.wait_readable(0)
+            with anyio.CancelScope() as self._waiting:
+                await anyio.wait_readable(0)
+            if self._waiting.cancel_called:
+                continue
             if not _is_foreground():
                 self._has_keys = False
                 continue
@@ -175,6 +181,8 @@ class Terminal:
     def suspend(self, group: int | None) -> None:
         """Ctrl-Z: stop the worker and ourselves with the terminal as it was; `fg` goes on here."""
         self._restore()
+        if self._waiting is not None:  # whose keys come next is to be found out anew
+            self._waiting.cancel()
         _signal(group, signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGSTOP)
         self._set_keys()
