@@ -49,6 +49,7 @@ class Service(Struct, frozen=True, kw_only=True):
     env: Variables = {}
     env_files: Texts = ()
     streams: Streams = {}
+    fork: Flag = True
     exit_on_failure: Flag = False
 
 

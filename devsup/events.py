@@ -187,6 +187,20 @@ class Reloaded(Event, frozen=True):
     total: float
 
 
+class ForkServerReady(Event, frozen=True):
+    """The next worker can be forked: so many modules are imported, in so many bytes of memory; [name, reason] of those left out."""
+
+    modules: int
+    memory: int
+    left: list[list[str]]
+
+
+class ForkServerOff(Event, frozen=True):
+    """Every worker is started cold from now on."""
+
+    reason: str
+
+
 class WorkLost(Event, frozen=True):
     """Work that did not reach its end: what, how old, and what is known of its answer; `origin` and `count` as in `Active`."""
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,7 @@ class Plan:
     rules: Rules
     settings: Mapping[str, Any]  # for the agent: streams, stream_grace, background_grace
     probe: str = "tcp"
+    fork: bool = False
 
 
 def make_plan(options: Options, found: Interpreter) -> Plan:
@@ -94,6 +96,7 @@ def make_plan(options: Options, found: Interpreter) -> Plan:
             "background_grace": service.background_grace,
         },
         probe=service.probe,
+        fork=service.fork and sys.platform == "linux" and service.reload != "off",
     )
 
 

@@ -30,12 +30,15 @@ class Reception:
     def hello(self, link: Link) -> None:
         """A process of a worker has an agent."""
         current = self._supervisor.current
-        if current.generation == link.generation and current.handle is not None:
+        if not link.generation:
+            self._supervisor.forks.hello(link)
+        elif current.generation == link.generation and current.handle is not None:
             current.handle.links.append(link)
             self._tell_settings(link)
 
     def end(self, link: Link) -> None:
         """A process is gone, or has closed its link."""
+        self._supervisor.forks.end(link)
         current = self._supervisor.current
         if current.handle is not None and link in current.handle.links:
             current.handle.links.remove(link)
@@ -46,6 +49,8 @@ class Reception:
 
     def message(self, link: Link, message: Message, fds: list[int]) -> None:
         """Do what one message asks for."""
+        if not link.generation:
+            self._supervisor.forks.message(link, message)
         if link.generation == self._supervisor.current.generation:
             handler = getattr(self, f"_on_{message['op']}", None)
             if handler is not None:
@@ -136,6 +141,8 @@ class Reception:
         current = self._supervisor.current
         await self._supervisor.joins(link)
         await self._learned_of(link, message)
+        if current.handle is not None and link.pid == current.handle.pid:
+            self._supervisor.forks.prepare(link)
         if current is self._supervisor.current and not (message["aside"] and self._has_more_to_come(current)):
             self._supervisor.ready(current, message["server"], link.python, [], message["routes"])
 

@@ -17,6 +17,7 @@ from devsup.decide import policy
 from devsup.decide import vocabulary as words
 from devsup.errors import UsageError
 from devsup.foreign import Foreign
+from devsup.forks import Forks
 from devsup.reloads import Reloads
 from devsup.system import placeholder
 from devsup.system.spawn import spawn
@@ -75,6 +76,7 @@ class Supervisor:
         self.changes = Changes(plan.rules, bus, self.put, self._compile, Path(meeting.folder, "writes"))
         self._reloads = Reloads(bus, tasks, self.active, lambda: self.changes.dirty, self._stop_limit)
         self.foreign = Foreign(self, plan.probe)
+        self.forks = Forks(plan, bus, terminal, meeting, tasks, lambda: {**plan.environment()})
         self.current = Current(0, 0.0)
         self._send, self._inbox = anyio.create_memory_object_stream[words.Fact](float("inf"))
         self._answering: anyio.CancelScope | None = None
@@ -224,7 +226,7 @@ class Supervisor:
         """One worker, from its spawn until nothing of it is left."""
         generation, token = current.generation, self._meeting.token(current.generation)
         try:
-            spawned = self._spawn(generation)
+            spawned = await self._spawn(generation)
         except UsageError as exc:
             # It ran before: what is missing now may come back with the next save.
             self._failure = str(exc)
@@ -249,14 +251,15 @@ class Supervisor:
                 await self.terminal.finished(handle.streams)
             self._ended(current, handle, ended)
 
-    def _spawn(self, generation: int) -> Spawned:
+    async def _spawn(self, generation: int) -> Spawned:
         if self._first is not None:
             (spawned, _), self._first = self._first, None
             return spawned
         kept = " ".join(map(str, self.listeners.ports()))
         ours = {**self._meeting.environment(generation), **self.changes.environment(), "DEVSUP_KEPT": kept}
         environment = {**self.plan.environment(), **ours}
-        return spawn(self.plan.command, self.plan.cwd, environment, self.terminal)
+        forked = await self.forks.spawn(environment)
+        return forked or spawn(self.plan.command, self.plan.cwd, environment, self.terminal)
 
     def _ended(self, current: Current, handle: WorkerHandle, ended: events.Exit) -> None:
         """The main process is gone: tell it, and let the policy go on."""

@@ -37,6 +37,7 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 @click.option("--python", metavar="PYTHON", help="Interpreter or virtual environment. Default: VIRTUAL_ENV, .venv, PATH.")
 @click.option("--cwd", type=click.Path(file_okay=False, path_type=Path), help="Folder to run in.")
 @click.option("--service", metavar="NAME", help="The service in devsup.toml to run, or to take the settings of.")
+@click.option("--no-fork", "fork", flag_value=False, default=None, help="Start each worker anew, from no fork server.")
 @click.option(
     "--exit-on-failure",
     is_flag=True,

@@ -16,12 +16,15 @@ def _hand_over() -> None:
     from importlib.machinery import PathFinder
 
     spec = PathFinder.find_spec("sitecustomize")
-    if spec is None or spec.loader is None:
-        return
-    from importlib.util import module_from_spec
+    if spec is not None and spec.loader is not None:
+        from importlib.util import module_from_spec
 
-    shadowed = sys.modules["sitecustomize"] = module_from_spec(spec)
-    spec.loader.exec_module(shadowed)
+        shadowed = sys.modules["sitecustomize"] = module_from_spec(spec)
+        spec.loader.exec_module(shadowed)
+    if os.environ.get("DEVSUP_LINK") and devsup_agent.is_fork_server():
+        from devsup_agent import forkserver
+
+        forkserver.serve()  # returns in a worker
 
 
 try:

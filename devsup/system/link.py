@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Message = dict[str, Any]
 _ANSWER_LIMIT = 2.0  # seconds for an agent's thread to answer a question
 _HELLO_LIMIT = 5.0
+_ANSWERS = frozenset({"active", "compiled", "imported", "preloaded", "forked"})
 
 
 class Link:
@@ -50,14 +51,14 @@ class Link:
                 else:
                     await self._stream.send(data)
 
-    async def ask(self, op: str, **fields: Any) -> Message | None:
-        """Send a question and wait for its answer; None when there is none in time."""
+    async def ask(self, op: str, fds: Sequence[int] = (), limit: float = _ANSWER_LIMIT, **fields: Any) -> Message | None:
+        """Send a question and wait for its answer; None when there is none within `limit` seconds, or the link ends."""
         self._next_id += 1
         key, arrived, answer = self._next_id, anyio.Event(), list[Message]()
         self._answers[key] = (arrived, answer)
         try:
-            await self.send(op, id=key, **fields)
-            with anyio.move_on_after(_ANSWER_LIMIT):
+            await self.send(op, fds, id=key, **fields)
+            with anyio.move_on_after(limit):
                 await arrived.wait()
         finally:
             del self._answers[key]
@@ -65,11 +66,16 @@ class Link:
 
     def answered(self, message: Message) -> bool:
         """Whether `message` is the answer to a question that waits."""
-        waiting = self._answers.get(message.get("id", 0)) if message["op"] in {"active", "compiled"} else None
+        waiting = self._answers.get(message.get("id", 0)) if message["op"] in _ANSWERS else None
         if waiting is not None:
             waiting[1].append(message)
             waiting[0].set()
         return waiting is not None
+
+    def ended(self) -> None:
+        """Nobody will answer any more."""
+        for arrived, _ in self._answers.values():
+            arrived.set()
 
 
 class LinkServer:
@@ -119,6 +125,7 @@ class LinkServer:
                 for fd in fds:
                     os.close(fd)
                 if link is not None:
+                    link.ended()
                     self.on_end(link)
 
 

@@ -25,8 +25,8 @@ class Meeting:
         self.sock.setblocking(False)
 
     def token(self, generation: int) -> str:
-        """What a process of that generation carries in its environment."""
-        return f"{self.run}-{generation}"
+        """What a process of that generation carries in its environment, all of the same length; 0 is the fork server's."""
+        return f"{self.run}-{generation:08d}"
 
     def environment(self, generation: int) -> dict[str, str]:
         """The two variables by which a worker's processes find us."""

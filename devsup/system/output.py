@@ -19,7 +19,7 @@ _LINES = 400
 class Channel:
     """One stream of one worker: where its bytes come from and go to, and the end of what came."""
 
-    def __init__(self, source: int, target: int, name: str) -> None:
+    def __init__(self, source: int, target: int | None, name: str) -> None:
         self.source, self.target, self.name = source, target, name
         self.done = threading.Event()
         self.ending = False  # the process is gone: what is in the pipe now is the rest
@@ -63,8 +63,8 @@ class Output:
         for fd in (self._wake_read, self._wake_write, *self._channels):
             os.close(fd)
 
-    def add(self, source: int, target: int, name: str) -> Channel:
-        """Copy what comes from `source` to `target` (1 or 2) until its end; owns `source` from now on."""
+    def add(self, source: int, target: int | None, name: str) -> Channel:
+        """Copy what comes from `source` to `target` (1 or 2; None: nowhere) until its end; owns `source` from now on."""
         channel = Channel(source, target, name)
         os.set_blocking(source, False)
         self._changes.append(channel)
@@ -136,6 +136,8 @@ class Output:
         channel.done.set()
 
     def _emit(self, channel: Channel, data: bytes) -> None:
+        if channel.target is None:
+            return
         if self._lines is None:
             self._write(channel.target, data)
             return

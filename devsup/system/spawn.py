@@ -7,7 +7,7 @@ import signal
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from devsup.errors import UsageError
 from devsup.system.terminal import control
@@ -18,25 +18,79 @@ if TYPE_CHECKING:
     from devsup.system.terminal import Streams, Terminal
 
 
+class Process(Protocol):
+    """A process that somebody waits for; it leads its session."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether nobody knows of its end yet."""
+
+    async def wait(self) -> int:
+        """Its exit code, or minus the signal that ended it."""
+
+
+class Child:
+    """A process that was started here."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.pid = process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """As of Process."""
+        return self._process.returncode is None
+
+    async def wait(self) -> int:
+        """As of Process."""
+        import anyio  # noqa: PLC0415 - slower to import than the first worker is to spawn
+
+        if not await ended(self.pid):
+            await anyio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True)
+        return self._process.wait()
+
+
+async def ended(pid: int) -> bool:
+    """Wait for the end of a process of ours; False where the system does not tell of it."""
+    import anyio  # noqa: PLC0415 - as above
+
+    try:
+        pidfd = os.pidfd_open(pid)
+    except (AttributeError, OSError):  # not Linux, an old kernel, or reaped already
+        return False
+    try:
+        await anyio.wait_readable(pidfd)
+    finally:
+        os.close(pidfd)
+    return True
+
+
 @dataclass
 class Spawned:
     """A process that runs, the leader of its session, and its streams."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     streams: Streams
 
     def kill(self) -> None:
-        """End it and its group, and wait for it; for when nobody took it over."""
+        """End it and its group; for when nobody took it over."""
         with suppress(OSError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
 
 
-def spawn(command: Sequence[str], cwd: str, env: Mapping[str, str], terminal: Terminal) -> Spawned:
-    """Start `command`. Raises UsageError when that cannot be."""
-    streams = terminal.streams()
-    if not terminal.is_tty:  # else what it prints would come in blocks, long after it happened
-        env = {"PYTHONUNBUFFERED": "1", **env}
+def unbuffered(env: Mapping[str, str], terminal: Terminal) -> Mapping[str, str]:
+    """What a program prints into a pipe would come in blocks, long after it happened."""
+    return env if terminal.is_tty else {"PYTHONUNBUFFERED": "1", **env}
+
+
+def spawn(command: Sequence[str], cwd: str, env: Mapping[str, str], terminal: Terminal, *, shown: bool = True) -> Spawned:
+    """Start `command`; what it prints is `shown` or dropped. Raises UsageError when that cannot be."""
+    streams = terminal.streams(shown=shown)
+    env = unbuffered(env, terminal)
     try:
         # Not anyio's, which cannot make a terminal the child's controlling one.
         process = subprocess.Popen(
@@ -55,4 +109,4 @@ def spawn(command: Sequence[str], cwd: str, env: Mapping[str, str], terminal: Te
         raise UsageError(problem, f'Look at it with "ls -l {command[0]}".') from exc
     finally:
         streams.started()
-    return Spawned(process, streams)
+    return Spawned(Child(process), streams)

@@ -83,26 +83,30 @@ class Terminal:
             with suppress(OSError, termios.error):
                 termios.tcsetattr(0, termios.TCSADRAIN, self._before)
 
-    def streams(self) -> Streams:
-        """Fresh streams for a worker that is about to start."""
+    def streams(self, *, shown: bool = True) -> Streams:
+        """Fresh streams for a worker that is about to start, which has the keys then; or for what nobody is to see."""
+        streams = self._streams(1, 2) if shown else self._streams(None, None)
+        if shown:
+            self._current = streams
+        return streams
+
+    def _streams(self, to_out: int | None, to_err: int | None) -> Streams:
         if not self.is_tty:
             out_read, out_write = os.pipe()
             err_read, err_write = os.pipe()
-            channels = (self._output.add(out_read, 1, "stdout"), self._output.add(err_read, 2, "stderr"))
-            self._current = Streams(None, out_write, err_write, channels)
-            return self._current
+            channels = (self._output.add(out_read, to_out, "stdout"), self._output.add(err_read, to_err, "stderr"))
+            return Streams(None, out_write, err_write, channels)
         master, slave = self._pair()
-        out = self._output.add(os.dup(master), 1, "stdout")
+        out = self._output.add(os.dup(master), to_out, "stdout")
         if os.isatty(2):
             # One of its own, so that a diagnosis can tell errors from output.
             err_master, err_slave = self._pair()
-            err = self._output.add(os.dup(err_master), 2, "stderr")
+            err = self._output.add(os.dup(err_master), to_err, "stderr")
         else:
             err_read, err_slave = os.pipe()
-            err_master, err = -1, self._output.add(err_read, 2, "stderr")
+            err_master, err = -1, self._output.add(err_read, to_err, "stderr")
         masters = [each for each in (master, err_master) if each >= 0]
-        self._current = Streams(slave, slave, err_slave, (out, err), os.ttyname(slave), masters)
-        return self._current
+        return Streams(slave, slave, err_slave, (out, err), os.ttyname(slave), masters)
 
     def _pair(self) -> tuple[int, int]:
         master, slave = pty.openpty()

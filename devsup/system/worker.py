@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from devsup.system.link import Link
-    from devsup.system.spawn import Spawned
+    from devsup.system.spawn import Process, Spawned
     from devsup.system.terminal import Streams, Terminal
 
 
@@ -34,7 +33,7 @@ class WorkerHandle:
     """A running worker, as the supervisor sees it."""
 
     generation: int
-    process: subprocess.Popen[bytes]
+    process: Process
     streams: Streams
     tree: Tree
     links: list[Link] = field(default_factory=list)
@@ -77,7 +76,7 @@ class WorkerHandle:
             self._signal_main(signal.SIGINT)
 
     def _signal_main(self, number: int) -> None:
-        if self.process.returncode is None:
+        if self.process.is_running:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
@@ -93,23 +92,9 @@ class WorkerHandle:
             await self.tree.until_group_gone()
         return await self.tree.end()
 
-    def _pidfd(self) -> int | None:
-        try:
-            return os.pidfd_open(self.pid)
-        except (AttributeError, OSError):  # not Linux, an old kernel, or reaped already
-            return None
-
     async def wait(self) -> Exit:
         """How the main process ended."""
-        pidfd = self._pidfd()
-        if pidfd is None:
-            await anyio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
-        else:
-            try:
-                await anyio.wait_readable(pidfd)
-            finally:
-                os.close(pidfd)
-        code = self.process.wait()
+        code = await self.process.wait()
         return Exit(code=code) if code >= 0 else Exit(signal=-code)
 
 
@@ -121,7 +106,7 @@ async def worker(spawned: Spawned, *, generation: int, token: str, terminal: Ter
         yield handle
     finally:
         with anyio.CancelScope(shield=True):
-            if spawned.process.returncode is None:
+            if spawned.process.is_running:
                 handle.kill()
                 await handle.wait()
                 await handle.tree.end()

@@ -7,10 +7,13 @@ this package is loaded, so a process that serves nothing pays for one dictionary
 A hook may fail (another version, another fork of the library): then that part of the wrapping is missing and the program runs
 as if devsup were not there. Nothing in this package may raise into the program.
 
+`forkserver` and `preload` are how the next worker starts without importing all that again.
+
 Reading order: `sockets` (the listener moves up), `agent` (the link's end in this process), `work` and `asgi` (what is active),
 `servers/uvicorn` (the gate, the stop), the other `servers`.
 """
 
+import atexit
 import os
 import sys
 
@@ -82,23 +85,44 @@ class _Finder:
 
 
 finder = _Finder()
+start_environment: dict = {}
 
 
 def install():
     """Plant the hooks. Called once, from sitecustomize."""
-    _sign()
+    atexit.register(_end)  # the first to be registered, and so the last to be called
     sys.meta_path.insert(0, finder)
     for name in [name for name in _HOOKS if name in sys.modules]:
         _patch(_HOOKS.pop(name), sys.modules[name])
+    if not is_fork_server():
+        begin()
+
+
+def is_fork_server():
+    """Whether this process is to make workers, and not to run the program."""
+    return "DEVSUP_FORK" in os.environ
+
+
+def begin():
+    """The program is about to run in this process."""
+    _sign()
     # Apps start their schedulers only in the child of a reloader; a worker is one (DESIGN 4).
     for name in ("WERKZEUG_RUN_MAIN", "RUN_MAIN"):
         os.environ.setdefault(name, "true")
+    start_environment.update(os.environ)
     if os.isatty(0):
         _hook_input()
     if os.environ.get("DEVSUP_WRITES"):
         from devsup_agent import writes
 
         writes.install(os.environ["DEVSUP_WRITES"])
+
+
+def _end():
+    """All that the program does has been done: what follows is the interpreter's own end."""
+    if "devsup_agent.agent" in sys.modules:
+        with guard("the end"):
+            sys.modules["devsup_agent.agent"].agent.over()
 
 
 def _sign():

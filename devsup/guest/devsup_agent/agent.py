@@ -35,6 +35,8 @@ class Agent:
         self.manager = None  # pid of the process that would start another in this one's place
         self.settings: dict = {"streams": {}, "learned": {}, "stream_grace": 2.0, "background_grace": 30.0, "daemons": []}
         self.debugged = False
+        self._wanted = False  # the link, once there is a worker
+        self.waits = False  # for a fork to be the worker
         self.background = background.Background(self)
 
     # -- the link -------------------------------------------------------------------------------------------------
@@ -42,6 +44,9 @@ class Agent:
     def connect(self):
         """Open the link once per process; False where there is no supervisor to talk to."""
         with self._lock:
+            if self.waits:
+                self._wanted = True
+                return False
             if self._socket is None:
                 try:
                     self._open()
@@ -71,8 +76,16 @@ class Agent:
         reader.pydev_do_not_trace = True  # type: ignore[attr-defined] # a debugger that halts all threads leaves this one
         reader.start()
 
+    def begin(self):
+        """A fork server has become a worker."""
+        self.waits = False
+        if self._wanted:
+            self.connect()
+
     def forked(self):
         """In a forked child: the descriptor is the parent's, and there is no thread; start afresh when it serves."""
+        if self.waits:
+            return
         if self._socket is not None:
             self._socket.close()
         finder.on_import = None
@@ -145,6 +158,10 @@ class Agent:
             self.settings = message
         elif op == "status":
             self.send("active", id=message["id"], items=[*self._active(), *self.background.items()])
+        elif op == "imports":
+            from devsup_agent import preload
+
+            self.send("imported", id=message["id"], **preload.wanted())
         elif op == "compile":
             self.send("compiled", id=message["id"], errors=modules.compile_errors(message["paths"]))
         elif op in ("drain", "close_gate", "open_gate", "stop"):
@@ -261,12 +278,28 @@ class Agent:
             if not on:
                 self.background.clocks_run()
 
+    def over(self):
+        """The program has ended, but for the interpreter: nothing of it would be in the next one's way."""
+        self.send("over", alone=not _children())
+
     def lost(self, work):
         """Work that is being cut: say what it was, once."""
         if work.told:
             return
         work.told = True
         self.send("lost", name=work.name, age=time.monotonic() - work.started, detail=work.detail())
+
+
+def _children():
+    """Whether this process has started others that still run; where nobody can tell, it may have."""
+    try:
+        for thread in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{thread}/children") as children:
+                if children.read():
+                    return True
+        return False
+    except OSError:
+        return True
 
 
 agent = Agent()

@@ -26,7 +26,7 @@ _own: weakref.WeakSet = weakref.WeakSet()  # bound to any free port: the program
 _places: dict = {}  # (host, port) -> where in the program it was bound to any free port
 _times: dict = {}  # where -> how often
 _bound: weakref.WeakSet = weakref.WeakSet()  # bound by this process, not yet listening
-_unserved = {int(port) for port in os.environ.get("DEVSUP_KEPT", "").split()}  # ports kept for us, perhaps not served yet
+_unserved: set = set()  # ports kept for us, perhaps not served yet
 _known: set = set()  # (host, port) of all that the supervisor holds
 gate = threading.Event()  # threaded servers accept only while it is set
 gate.set()
@@ -45,12 +45,17 @@ class StoppingError(OSError):
 def patch(module):
     """Put ours in place of the methods; `module` is the socket module."""
     ours = {"bind": _bind, "listen": _listen, "accept": _accept, "shutdown": _shutdown}
-    if _unserved:
-        ours.update(connect=_connect, connect_ex=_connect_ex)
+    ours.update(setblocking=_setblocking, settimeout=_settimeout)
     for name, method in ours.items():
         setattr(module.socket, name, method)
-    module.socket.setblocking = _setblocking
-    module.socket.settimeout = _settimeout
+    begin()
+
+
+def begin():
+    """Learn what the supervisor keeps for this worker."""
+    _unserved.update(map(int, os.environ.get("DEVSUP_KEPT", "").split()))
+    if _unserved:
+        socket.socket.connect, socket.socket.connect_ex = _connect, _connect_ex  # type: ignore[method-assign]
 
 
 def report(listeners):

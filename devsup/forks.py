@@ -1,0 +1,169 @@
+"""When the next worker is forked, and when it is better started cold (DESIGN 7)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from devsup import events
+from devsup.system.forkserver import ForkServer
+from devsup.system.spawn import Spawned, spawn, unbuffered
+from devsup.system.worker import worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from anyio.abc import TaskGroup
+
+    from devsup.events import Bus
+    from devsup.launch import Plan
+    from devsup.system.link import Link, Message
+    from devsup.system.meeting import Meeting
+    from devsup.system.terminal import Terminal
+
+_PAUSE = 0.3  # seconds after the worker is ready: its first requests come first
+_TRIES = 4  # each without what the ones before could not import
+
+
+class Forks:
+    """The fork server of one service, built in the background from what its worker has imported."""
+
+    def __init__(
+        self, plan: Plan, bus: Bus, terminal: Terminal, meeting: Meeting, tasks: TaskGroup, environment: Callable[[], dict[str, str]]
+    ) -> None:
+        self._plan, self._bus, self._terminal, self._meeting, self._tasks = plan, bus, terminal, meeting, tasks
+        self._environment = environment
+        self._server: ForkServer | None = None
+        self._hello: anyio.Event | None = None
+        self._arriving: Link | None = None
+        self._servers: dict[Link, ForkServer] = {}
+        self._skip: set[str] = set()
+        self._distrusted = not plan.fork
+        self._building: anyio.CancelScope | None = None
+
+    # -- what its link tells ----------------------------------------------------------------------------------------
+
+    def hello(self, link: Link) -> None:
+        """A fork server is there."""
+        self._arriving = link
+        if self._hello is not None:
+            self._hello.set()
+
+    def end(self, link: Link) -> None:
+        """It is gone."""
+        server = self._servers.pop(link, None)
+        if server is not None:
+            server.gone()
+        if server is self._server:
+            self._server = None
+
+    def message(self, link: Link, message: Message) -> None:
+        """It says something."""
+        if message["op"] == "exited" and link in self._servers:
+            self._servers[link].exited(message)
+
+    # -- building ---------------------------------------------------------------------------------------------------
+
+    def prepare(self, link: Link) -> None:
+        """This worker serves: see to it that the next can be forked."""
+        if not self._distrusted:
+            if self._building is not None:
+                self._building.cancel()
+            self._building = anyio.CancelScope()
+            self._tasks.start_soon(self._prepare, link, self._building)
+
+    async def _prepare(self, link: Link, scope: anyio.CancelScope) -> None:
+        with scope:
+            await anyio.sleep(_PAUSE)
+            wanted = await link.ask("imports")
+            if wanted is None:
+                return
+            if wanted["hostile"]:
+                self._off(f"the app uses {wanted['hostile']}")
+                return
+            if self._server is not None and await self._fits(self._server, wanted):
+                return
+            await self._build(wanted)
+
+    async def _fits(self, server: ForkServer, wanted: Message) -> bool:
+        """Whether it would become the same worker once more."""
+        return (
+            server.modules >= {name for name, _ in wanted["modules"]}
+            and server.changed_environ == wanted["environ"]
+            and server.environ == _without_ours(self._environment())
+            and not await server.is_stale()
+        )
+
+    async def _build(self, wanted: Message) -> None:
+        left: list[list[str]] = []
+        for _ in range(_TRIES):
+            server = await self._start()
+            answer = await server.preload(wanted, self._skip) if server is not None else None
+            if server is None or answer is None:
+                self._off("it ended while it imported")
+                return
+            if not answer["tainted"]:
+                await self._leave()
+                self._server = server
+                self._bus.publish(events.ForkServerReady(modules=len(server.modules) - len(self._skip), memory=answer["memory"], left=left))
+                return
+            self._skip.update(name for name, _ in answer["left"])
+            left += answer["left"]
+            await server.link.send("leave")
+        self._off("modules that it leaves out lead to more of them, again and again")
+
+    async def _start(self) -> ForkServer | None:
+        self._hello = anyio.Event()
+        environ = self._environment()
+        self._tasks.start_soon(self._live, {**environ, **self._meeting.environment(0), "DEVSUP_FORK": "1"}, self._hello)
+        with anyio.move_on_after(10):
+            await self._hello.wait()
+        link, self._arriving = self._arriving, None
+        if link is None:
+            return None
+        self._servers[link] = server = ForkServer(link, _without_ours(environ))
+        return server
+
+    async def _live(self, environ: Mapping[str, str], hello: anyio.Event) -> None:
+        """One fork server's process, to its end."""
+        spawned = spawn(self._plan.command, self._plan.cwd, environ, self._terminal, shown=False)
+        async with worker(spawned, generation=0, token=self._meeting.token(0), terminal=self._terminal) as handle:
+            await handle.wait()
+        hello.set()
+
+    async def _leave(self) -> None:
+        """The one before ends once its workers have."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.link.send("leave")
+
+    def _off(self, reason: str) -> None:
+        self._distrusted = True
+        self._bus.publish(events.ForkServerOff(reason=reason))
+
+    # -- forking ----------------------------------------------------------------------------------------------------
+
+    async def spawn(self, environ: Mapping[str, str]) -> Spawned | None:
+        """A forked worker; None when it must be a cold start."""
+        server = self._server
+        if server is None or self._distrusted or server.environ != _without_ours(environ) or await server.is_stale():
+            return None
+        streams = self._terminal.streams()
+        try:
+            child = await server.fork(unbuffered(environ, self._terminal), streams)
+        finally:
+            streams.started()
+        if child is None:
+            await self._terminal.finished(streams)
+            return None
+        return Spawned(child, streams)
+
+    def distrust(self, reason: str) -> None:
+        """A fork did what a cold start does not: none from now on."""
+        self._server = None
+        self._off(reason)
+
+
+def _without_ours(environ: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in environ.items() if not key.startswith("DEVSUP_")}

@@ -1,0 +1,112 @@
+"""A fork server's process, as the supervisor talks to it; what runs inside is `devsup_agent.forkserver`."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from devsup.system.spawn import ended
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from devsup.system.link import Link, Message
+    from devsup.system.terminal import Streams
+
+_LONGEST_IMPORT = 300.0  # seconds
+_STATUS_LIMIT = 2.0  # seconds from a worker's end to the word of how
+
+
+class Forked:
+    """A worker that a fork server has made; its parent tells how it ended."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._status: int | None = None
+        self._told = anyio.Event()
+
+    @property
+    def is_running(self) -> bool:
+        """As of Process."""
+        return not self._told.is_set()
+
+    def tell(self, status: int) -> None:
+        """It has ended with this code, or minus this signal."""
+        self._status = status
+        self._told.set()
+
+    async def wait(self) -> int:
+        """As of Process; 1 where the fork server has gone with its word."""
+        if await ended(self.pid):
+            with anyio.move_on_after(_STATUS_LIMIT):
+                await self._told.wait()
+        else:
+            await self._told.wait()
+        if self._status is None:
+            self.tell(1)
+        return self._status or 0
+
+
+class ForkServer:
+    """One fork server, from its hello on. `files` are those whose change makes it stale."""
+
+    def __init__(self, link: Link, environ: Mapping[str, str]) -> None:
+        self.link = link
+        self.environ = environ
+        self.modules: frozenset[str] = frozenset()
+        self.changed_environ: Mapping[str, str | None] = {}
+        self._children: dict[int, Forked] = {}
+        self._files: dict[str, tuple[int, int]] = {}
+
+    async def preload(self, wanted: Message, skip: Iterable[str]) -> Message | None:
+        """Let it import what a worker has; its answer, None when it has died of it."""
+        self.modules = frozenset(name for name, _ in wanted["modules"])
+        self.changed_environ = wanted["environ"]
+        paths = [path for _, path in wanted["modules"]]
+        self._files = await anyio.to_thread.run_sync(_stamps, paths)
+        fields = {key: wanted[key] for key in ("modules", "own", "environ", "main")}
+        return await self.link.ask("preload", limit=_LONGEST_IMPORT, skip=sorted(skip), **fields)
+
+    async def is_stale(self) -> bool:
+        """Whether what it has imported, or where that came from, is another by now."""
+        return self._files != await anyio.to_thread.run_sync(_stamps, self._files)
+
+    async def fork(self, environ: Mapping[str, str], streams: Streams) -> Forked | None:
+        """A worker with this environment; None when there is none."""
+        stdin = streams.stdin if streams.stdin is not None else os.open(os.devnull, os.O_RDONLY)
+        fds = (stdin, streams.stdout, streams.stderr)
+        try:
+            answer = await self.link.ask("fork", fds=fds, environ=dict(environ))
+        finally:
+            if streams.stdin is None:
+                os.close(stdin)
+        if answer is None:
+            return None
+        self._children[answer["pid"]] = child = Forked(answer["pid"])
+        return child
+
+    def exited(self, message: Mapping[str, Any]) -> None:
+        """One of its workers has ended."""
+        child = self._children.pop(message["pid"], None)
+        if child is not None:
+            child.tell(message["status"])
+
+    def gone(self) -> None:
+        """Nobody will tell any more."""
+        for child in self._children.values():
+            self._children = {}
+            child.tell(1)
+
+
+def _stamps(paths: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Time and size of each file, and of the folders in which packages lie."""
+    stamps = {}
+    folders = {path[: path.index(name) + len(name)] for path in paths for name in ("site-packages", "dist-packages") if name in path}
+    for path in {*paths, *folders}:
+        with suppress(OSError):
+            found = os.stat(path)  # noqa: PTH116 - hundreds
+            stamps[path] = found.st_mtime_ns, found.st_size
+    return stamps
