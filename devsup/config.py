@@ -22,7 +22,7 @@ Seconds = Annotated[float, Meta(ge=0, description="a number of seconds, 0 or mor
 PositiveSeconds = Annotated[float, Meta(gt=0, description="a number of seconds above 0")]
 Command = Annotated[tuple[str, ...], Meta(min_length=1, description="a string or a list of strings, not empty,")]
 WatchMode = Annotated[Literal["imported", "all"], Meta(description='"imported" or "all"')]
-Reload = Annotated[Literal["drain", "restart", "off"], Meta(description='"drain", "restart" or "off"')]
+Reload = Annotated[Literal["drain", "handover", "restart", "off"], Meta(description='"drain", "handover", "restart" or "off"')]
 Stream = Annotated[Literal["work", "endless"], Meta(description='"work" or "endless"')]
 Probe = Annotated[str, Meta(pattern=_PROBE, description='"tcp", "http:/PATH" or "http:/PATH#FIELD"')]
 Variables = Annotated[dict[str, Annotated[str, Meta(description="a string")]], Meta(description="a table of strings")]

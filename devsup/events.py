@@ -187,8 +187,15 @@ class Reloaded(Event, frozen=True):
     total: float
 
 
+class NeverReady(Event, frozen=True):
+    """A new worker was not ready in so many seconds and is ended; the old code keeps serving."""
+
+    generation: int
+    seconds: float
+
+
 class ForkServerReady(Event, frozen=True):
-    """The next worker can be forked: so many modules are imported, in so many bytes of memory; [name, reason] of those left out."""
+    """The next worker can be forked: so many modules are imported, in so many bytes; [name, reason] of those left out."""
 
     modules: int
     memory: int

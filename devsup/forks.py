@@ -30,7 +30,13 @@ class Forks:
     """The fork server of one service, built in the background from what its worker has imported."""
 
     def __init__(
-        self, plan: Plan, bus: Bus, terminal: Terminal, meeting: Meeting, tasks: TaskGroup, environment: Callable[[], dict[str, str]]
+        self,
+        plan: Plan,
+        bus: Bus,
+        terminal: Terminal,
+        meeting: Meeting,
+        tasks: TaskGroup,
+        environment: Callable[[], dict[str, str]],
     ) -> None:
         self._plan, self._bus, self._terminal, self._meeting, self._tasks = plan, bus, terminal, meeting, tasks
         self._environment = environment
@@ -66,7 +72,7 @@ class Forks:
     # -- building ---------------------------------------------------------------------------------------------------
 
     def prepare(self, link: Link) -> None:
-        """This worker serves: see to it that the next can be forked."""
+        """A worker serves: see to it that the next can be forked."""
         if not self._distrusted:
             if self._building is not None:
                 self._building.cancel()
@@ -106,7 +112,9 @@ class Forks:
             if not answer["tainted"]:
                 await self._leave()
                 self._server = server
-                self._bus.publish(events.ForkServerReady(modules=len(server.modules) - len(self._skip), memory=answer["memory"], left=left))
+                self._bus.publish(
+                    events.ForkServerReady(modules=len(server.modules) - len(self._skip), memory=answer["memory"], left=left)
+                )
                 return
             self._skip.update(name for name, _ in answer["left"])
             left += answer["left"]

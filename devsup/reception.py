@@ -21,27 +21,29 @@ if TYPE_CHECKING:
 
 
 class Reception:
-    """Takes the messages of all links of one service; what an old generation says is dropped."""
+    """Takes the messages of all links of one service; what a worker says that is gone is dropped."""
 
     def __init__(self, supervisor: Supervisor, links: LinkServer, learned: Learned) -> None:
         self._supervisor, self._learned = supervisor, learned
         links.on_hello, links.on_end, links.on_message = self.hello, self.end, self.message
 
-    def hello(self, link: Link) -> None:
-        """A process of a worker has an agent."""
-        current = self._supervisor.current
+    async def hello(self, link: Link) -> None:
+        """A process of a worker has an agent, or a fork server is there."""
+        worker = self._supervisor.workers.get(link.generation)
         if not link.generation:
             self._supervisor.forks.hello(link)
-        elif current.generation == link.generation and current.handle is not None:
-            current.handle.links.append(link)
-            self._tell_settings(link)
+        elif worker is not None:
+            await worker.started.wait()  # a fork may be quicker than the word of it
+            if worker.handle is not None:
+                worker.handle.links.append(link)
+                self._tell_settings(link)
 
     def end(self, link: Link) -> None:
         """A process is gone, or has closed its link."""
         self._supervisor.forks.end(link)
-        current = self._supervisor.current
-        if current.handle is not None and link in current.handle.links:
-            current.handle.links.remove(link)
+        worker = self._supervisor.workers.get(link.generation)
+        if worker is not None and worker.handle is not None and link in worker.handle.links:
+            worker.handle.links.remove(link)
             if link.prompts or link.debugged:
                 self._pause()
             if link.awaits is not None:
@@ -51,12 +53,15 @@ class Reception:
         """Do what one message asks for."""
         if not link.generation:
             self._supervisor.forks.message(link, message)
-        if link.generation == self._supervisor.current.generation:
+        elif link.generation in self._supervisor.workers:
             handler = getattr(self, f"_on_{message['op']}", None)
             if handler is not None:
                 fds = handler(link, message, fds) or []
         for fd in fds:
             os.close(fd)
+
+    def _worker(self, link: Link) -> Current:
+        return self._supervisor.workers[link.generation]
 
     def _tell_settings(self, link: Link) -> None:
         self._soon(
@@ -81,16 +86,16 @@ class Reception:
 
         self._supervisor.tasks.start_soon(send)
 
-    def _on_intends(self, _link: Link, message: Message, _fds: list[int]) -> None:
+    def _on_intends(self, link: Link, message: Message, _fds: list[int]) -> None:
         if message["port"]:
-            self._supervisor.current.intended = (str(message["host"]), int(message["port"]))
+            self._worker(link).intended = (str(message["host"]), int(message["port"]))
 
     def _on_claim(self, link: Link, message: Message, _fds: list[int]) -> None:
         """A bind found its address taken: by our own listener, by our own claim, or by a stranger."""
         address = Address(message["family"], message["host"], message["port"])
         kept = self._supervisor.listeners.adopt(address, link.generation, message["place"])
         if kept is not None:
-            self._supervisor.current.listened = True
+            self._worker(link).listened = True
             self._soon(link, "reply", (kept.sock.fileno(),), id=message["id"], backlog=kept.backlog)
         elif not address.port or self._supervisor.listeners.release(address):
             self._soon(link, "reply", id=message["id"], released=True)
@@ -105,8 +110,8 @@ class Reception:
     async def _name_holder(self, link: Link, key: int, port: int) -> None:
         holder = await anyio.to_thread.run_sync(ports.holder, port)
         text = ports.describe(holder) if holder is not None else "a process that cannot be seen from here"
-        current = self._supervisor.current
-        if current.generation == link.generation and current.ready is None and not self._supervisor.listeners.kept:
+        current = self._worker(link)
+        if current.ready is None and not self._supervisor.listeners.kept:
             remedy = (
                 f'Stop it with "kill {holder.pid}", or choose another port.' if holder and holder.pid else "Choose another port."
             )
@@ -116,35 +121,47 @@ class Reception:
     def _on_listening(self, link: Link, message: Message, fds: list[int]) -> list[int]:
         sock = adopt(fds.pop(0), message["family"])
         where = Address(message["family"], *sock.getsockname()[:2])
-        place = message["place"] or self._supervisor.current.places.get(where, "")
+        place = message["place"] or self._worker(link).places.get(where, "")
         address, is_new = self._supervisor.listeners.keep(sock, message["backlog"], link.generation, place)
-        self._supervisor.current.listened = True
+        self._worker(link).listened = True
         link.listens = not message["manages"]
         if is_new:  # else another process of the worker serves it too
             self._supervisor.bus.publish(events.ListenerKept(url=address.url))
         self._reply_held(link, message)
         return fds
 
-    def _on_bound(self, _link: Link, message: Message, _fds: list[int]) -> None:
-        self._supervisor.current.places[Address(message["family"], message["host"], message["port"])] = message["place"]
+    def _on_bound(self, link: Link, message: Message, _fds: list[int]) -> None:
+        self._worker(link).places[Address(message["family"], message["host"], message["port"])] = message["place"]
 
-    def _on_private(self, _link: Link, message: Message, _fds: list[int]) -> None:
-        self._supervisor.current.private.add(Address(message["family"], message["host"], message["port"]))
+    def _on_private(self, link: Link, message: Message, _fds: list[int]) -> None:
+        self._worker(link).private.add(Address(message["family"], message["host"], message["port"]))
 
     def _on_ready(self, link: Link, message: Message, _fds: list[int]) -> None:
-        link.serves, link.listens = True, False
+        link.serves, link.listens, link.adopts = True, False, message["adopts"]
         self._reply_held(link, message)
         self._supervisor.listeners.secure(message["secure"])
-        self._supervisor.tasks.start_soon(self._become_ready, link, message)
+        self._supervisor.tasks.start_soon(self._become_ready, self._worker(link), link, message)
 
-    async def _become_ready(self, link: Link, message: Message) -> None:
-        current = self._supervisor.current
+    async def _become_ready(self, worker: Current, link: Link, message: Message) -> None:
         await self._supervisor.joins(link)
         await self._learned_of(link, message)
-        if current.handle is not None and link.pid == current.handle.pid:
+        if worker.handle is not None and link.pid == worker.handle.pid:
             self._supervisor.forks.prepare(link)
-        if current is self._supervisor.current and not (message["aside"] and self._has_more_to_come(current)):
-            self._supervisor.ready(current, message["server"], link.python, [], message["routes"])
+        if not (message["aside"] and self._has_more_to_come(worker)):
+            self._supervisor.ready(worker, message["server"], link.python, [], message["routes"])
+
+    def _on_connections(self, link: Link, _message: Message, fds: list[int]) -> list[int]:
+        self._supervisor.connections.keep(fds)
+        if self._supervisor.current.announced and self._supervisor.current.generation > link.generation:
+            self._supervisor.tasks.start_soon(self._supervisor.pass_connections)
+        return []
+
+    def _on_retired(self, _link: Link, _message: Message, _fds: list[int]) -> None:
+        """Nobody has waited for it."""
+
+    def _on_over(self, link: Link, message: Message, _fds: list[int]) -> None:
+        if message["alone"]:
+            self._supervisor.tasks.start_soon(self._supervisor.over, link)
 
     def _has_more_to_come(self, current: Current) -> bool:
         """Whether the address that the program means to serve is not there yet: what serves aside is its metrics or such."""
@@ -155,7 +172,7 @@ class Reception:
 
     def _on_served(self, link: Link, _message: Message, _fds: list[int]) -> None:
         link.serves = link.listens = False
-        self._supervisor.tasks.start_soon(self._supervisor.wake_sleeper, self._supervisor.current, link)
+        self._supervisor.tasks.start_soon(self._supervisor.wake_sleeper, self._worker(link), link)
 
     def _on_files(self, link: Link, message: Message, _fds: list[int]) -> None:
         self._supervisor.tasks.start_soon(self._learned_of, link, message)
@@ -181,7 +198,8 @@ class Reception:
         """While somebody looks at the program, no limit counts; while it reads from the terminal, the keys are its own."""
         handle = self._supervisor.current.handle
         self._supervisor.terminal.prompting = handle is not None and any(link.prompts for link in handle.links)
-        self._supervisor.put(words.Prompted(handle is not None and handle.is_debugged()))
+        handles = [worker.handle for worker in self._supervisor.workers.values() if worker.handle is not None]
+        self._supervisor.put(words.Prompted(any(each.is_debugged() for each in handles)))
 
     def _on_lost(self, link: Link, message: Message, _fds: list[int]) -> None:
         fields = {key: message[key] for key in ("name", "age", "detail", "origin", "count") if key in message}

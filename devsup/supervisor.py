@@ -6,10 +6,12 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 import anyio
+import msgspec
 
 from devsup import events
 from devsup.changes import Changes
@@ -20,6 +22,7 @@ from devsup.foreign import Foreign
 from devsup.forks import Forks
 from devsup.reloads import Reloads
 from devsup.system import placeholder
+from devsup.system.connections import Connections
 from devsup.system.spawn import spawn
 from devsup.system.worker import worker
 
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
 _STARTING = "It is still starting. Its terminal says more."
 _LAST_WORDS = 0.2  # seconds to say what is cut
+_LETS_GO = 0.5  # seconds that a worker has to let nothing new in: longer, and its loop hangs
 _SLEEPER = 0.3  # seconds that a program has to notice the end of its server
 
 
@@ -54,6 +58,10 @@ class Current:
     listened: bool = False
     refused: events.Refused | None = None
     intended: tuple[str, int] | None = None
+    started: anyio.Event = field(default_factory=anyio.Event)  # there is a handle
+    told: events.WorkerReady | None = None  # once it serves
+    announced: bool = False
+    forked: bool = False
     private: set[Address] = field(default_factory=set)  # that it listens on at any free port
     places: dict[Address, str] = field(default_factory=dict)  # which code bound those
 
@@ -77,8 +85,10 @@ class Supervisor:
         self._reloads = Reloads(bus, tasks, self.active, lambda: self.changes.dirty, self._stop_limit)
         self.foreign = Foreign(self, plan.probe)
         self.forks = Forks(plan, bus, terminal, meeting, tasks, lambda: {**plan.environment()})
-        self.current = Current(0, 0.0)
+        self.current = Current(0, 0.0)  # the newest; with a handover another one may serve, or finish its work
+        self.workers: dict[int, Current] = {}  # all that run
         self._send, self._inbox = anyio.create_memory_object_stream[words.Fact](float("inf"))
+        self.connections = Connections()
         self._answering: anyio.CancelScope | None = None
         self._failure = ""
         self._left: list[int] = []
@@ -109,10 +119,12 @@ class Supervisor:
             self._enter(state.phase)
             await self._carry_out(commands)
         self._answer(on=False)
+        self.connections.close()
         self.bus.publish(events.Stopped(code=state.phase.code, left=self._left))
         return state.phase.code
 
     def _enter(self, phase: words.Phase) -> None:
+        self.current = self.workers.get(phase.generation, self.current)  # the one before, when the new one came to nothing
         if isinstance(phase, words.Stopping) and phase.then == "end" and phase != self._phase:
             self.bus.publish(events.Stopping(reason="asked to"))
         if phase != self._phase:
@@ -126,11 +138,11 @@ class Supervisor:
             await self._do(command)
 
     async def _do(self, command: words.Command) -> None:
-        handle = self.current.handle
+        handle = self._handle(getattr(command, "generation", 0))
         match command:
             case words.Spawn(generation):
                 passed = time.monotonic() - self._first[1] if self._first is not None else 0.0
-                self.current = Current(generation, time.monotonic() - passed)
+                self.current = self.workers[generation] = Current(generation, time.monotonic() - passed)
                 self.changes.spawned(generation, passed)
                 self.tasks.start_soon(self._live, self.current)
             case words.SetTimer():
@@ -139,21 +151,40 @@ class Supervisor:
                 self.bus.publish(event)
             case words.Answer(on):
                 self._answer(on=on)
+            case words.Announce(generation) if generation in self.workers:
+                self._announce(self.workers[generation])
+            case words.Retire(_, final) if handle is not None:
+                await self._retire(handle, final=final)
             case words.AskDrain(generation, number) if handle is not None:
                 await self._ask(handle, "drain", words.Cleared(generation, number))
             case words.CloseGate(generation, number) if handle is not None:
                 await self._ask(handle, "close_gate", words.Drained(generation, number))
             case words.OpenGate() if handle is not None:
                 await handle.tell("open_gate")
+                self.tasks.start_soon(self.pass_connections)
             case words.Stop(_, cut, final) if handle is not None:
                 await handle.stop(cut=cut, final=final)
             case words.Kill() if handle is not None:
                 await self._name_lost()
                 await anyio.to_thread.run_sync(handle.kill)
-            case words.AskDrain() | words.CloseGate() | words.OpenGate() | words.Stop() | words.Kill():
+            case words.Announce() | words.Retire() | words.AskDrain() | words.CloseGate() | words.OpenGate():
                 return  # it could not even be started
+            case words.Stop() | words.Kill():
+                return
             case _:
                 assert_never(command)
+
+    def _handle(self, generation: int) -> WorkerHandle | None:
+        return self.workers[generation].handle if generation in self.workers else None
+
+    async def _retire(self, handle: WorkerHandle, *, final: bool) -> None:
+        """Nothing new goes to it; when it says so, what comes after is the next worker's."""
+        if final:
+            await handle.stop(cut=False, final=True)
+            return
+        async with anyio.create_task_group() as asking:
+            for link in handle.serving():
+                asking.start_soon(partial(link.ask, "retire", limit=_LETS_GO))
 
     async def _name_lost(self) -> None:
         """What devsup's own end cuts; a reload's has said so when it cut."""
@@ -175,7 +206,13 @@ class Supervisor:
 
     def holds(self) -> bool:
         """Whether no process of the current worker may let anything new in."""
-        return isinstance(self._phase, words.Stopping) or (isinstance(self._phase, words.Waiting) and self._phase.closed)
+        match self._phase:
+            case words.Waiting(closed=closed):
+                return closed
+            case words.Starting(before=before):
+                return before > 0
+            case phase:
+                return isinstance(phase, words.Stopping)
 
     async def joins(self, link: Link) -> None:
         """A process serves late, when the others let nothing new in any more: it is waited for as they are."""
@@ -216,9 +253,13 @@ class Supervisor:
             self.tasks.start_soon(self._run_placeholder, self._answering)
 
     async def _run_placeholder(self, scope: anyio.CancelScope) -> None:
+        idle = self.connections.take()
         with scope:
             listeners = [kept.sock for kept in self.listeners.kept.values()]
-            await placeholder.answer(listeners, lambda: self._failure or _STARTING, self.tasks)
+            await placeholder.answer(listeners, idle, lambda: self._failure or _STARTING, self.tasks)
+        self.connections.keep([each.detach() for each in idle])
+        if self.current.announced:
+            await self.pass_connections()
 
     # -- a worker's life --------------------------------------------------------------------------------------------
 
@@ -226,15 +267,17 @@ class Supervisor:
         """One worker, from its spawn until nothing of it is left."""
         generation, token = current.generation, self._meeting.token(current.generation)
         try:
-            spawned = await self._spawn(generation)
+            spawned = await self._spawn(current)
         except UsageError as exc:
             # It ran before: what is missing now may come back with the next save.
             self._failure = str(exc)
+            del self.workers[generation]
             self.bus.publish(events.Trouble(text=str(exc)))
             self.put(words.WorkerExited(generation, events.Exit(code=exc.exit_code), time.monotonic()))
             return
         async with worker(spawned, generation=generation, token=token, terminal=self.terminal) as handle:
             current.handle = handle
+            current.started.set()
             self._on_spawn(handle.pid)
             self.bus.publish(events.WorkerSpawned(generation=generation, pid=handle.pid))
             async with anyio.create_task_group() as watch:
@@ -243,30 +286,37 @@ class Supervisor:
                 watch.cancel_scope.cancel()
             left = await handle.end_leftovers()
             self._left += left
-            await self.foreign.freed()
+            if current is self.current:
+                await self.foreign.freed()
             if left and ended.code == 0 and current.ready is None and not isinstance(self._phase, words.Stopping):
                 text = f"It ended, and what it had left in the background (pid {', '.join(map(str, left))}) was ended too."
                 self.bus.publish(events.Trouble(text=f"{text} Start a server in the foreground: devsup can keep no other."))
             if ended.code != 0:  # its last words belong to the diagnosis
                 await self.terminal.finished(handle.streams)
             self._ended(current, handle, ended)
+            del self.workers[generation]
 
-    async def _spawn(self, generation: int) -> Spawned:
+    async def _spawn(self, current: Current) -> Spawned:
         if self._first is not None:
             (spawned, _), self._first = self._first, None
             return spawned
         kept = " ".join(map(str, self.listeners.ports()))
-        ours = {**self._meeting.environment(generation), **self.changes.environment(), "DEVSUP_KEPT": kept}
+        ours = {**self._meeting.environment(current.generation), **self.changes.environment(), "DEVSUP_KEPT": kept}
+        if self.holds():
+            ours["DEVSUP_HELD"] = "1"
         environment = {**self.plan.environment(), **ours}
         forked = await self.forks.spawn(environment)
+        current.forked = forked is not None
         return forked or spawn(self.plan.command, self.plan.cwd, environment, self.terminal)
 
     def _ended(self, current: Current, handle: WorkerHandle, ended: events.Exit) -> None:
         """The main process is gone: tell it, and let the policy go on."""
-        now, expected = time.monotonic(), isinstance(self._phase, words.Stopping)
+        now, is_newest = time.monotonic(), current is self.current
+        expected = isinstance(self._phase, words.Stopping) or not is_newest
         served = None if current.ready is None else now - current.ready
         self.listeners.listen_again()
-        self.terminal.prompting = False
+        if is_newest:
+            self.terminal.prompting = False
         failed = served is None and not expected and (ended.code != 0 or current.listened)
         if current.refused is not None and failed:
             self.bus.publish(current.refused)
@@ -291,30 +341,51 @@ class Supervisor:
         if handle is not None and not handle.serving() and isinstance(self._phase, words.Stopping):
             handle.interrupt(link)
 
+    async def over(self, link: Link) -> None:
+        """A program is over but for its interpreter: if nothing else of its tree runs, the next one may start."""
+        handle, link.serves = self._handle(link.generation), False
+        if handle is not None and handle.pid == link.pid and await handle.is_alone():
+            self.put(words.WorkerLeft(link.generation))
+
     def ready(self, current: Current, server: str, python: str, urls: list[str], routes: list[str]) -> None:
-        """The current worker serves; an agent may say so of one that was taken for foreign."""
+        """A worker serves; an agent may say so of one that was taken for foreign."""
         if current.handle is None or (current.ready is not None and not (current.server == "foreign" != server)):
             return
-        now = time.monotonic()
-        current.ready, current.server = now, server
+        current.ready, current.server = time.monotonic(), server
+        current.told = events.WorkerReady(
+            generation=current.generation,
+            pid=current.handle.pid,
+            server=server,
+            python=python,
+            urls=urls,
+            routes=routes,
+            seconds=current.ready - current.spawned,
+        )
+        if current.announced:
+            self._announce(current)
+        else:
+            self.put(words.WorkerReady(current.generation))
+
+    def _announce(self, current: Current) -> None:
+        if current.told is None or current.ready is None:
+            return
+        current.announced = True
         self._failure = ""
         self.changes.ready()
-        self._answer(on=False)
-        for address in self.listeners.close_unserved(current.generation) if server != "foreign" else []:
+        for address in self.listeners.close_unserved(current.generation) if current.server != "foreign" else []:
             self.bus.publish(events.ListenerClosed(url=address.url))
-        self.bus.publish(
-            events.WorkerReady(
-                generation=current.generation,
-                pid=current.handle.pid,
-                server=server,
-                python=python,
-                urls=urls or self.listeners.urls(),
-                routes=routes,
-                seconds=now - current.spawned,
-            )
-        )
-        self._reloads.ready(current.generation, current.spawned, now)
-        self.put(words.WorkerReady(current.generation))
+        self.bus.publish(msgspec.structs.replace(current.told, urls=current.told.urls or self.listeners.urls()))
+        self._reloads.ready(current.generation, current.spawned, current.ready)
+        self.tasks.start_soon(self.pass_connections)
+
+    async def pass_connections(self) -> None:
+        """Give the connections that are kept to whoever serves now."""
+        handle = self.current.handle
+        link = next((link for link in handle.serving() if link.adopts), None) if handle is not None else None
+        if link is not None:
+            await self.connections.give(link)
+        else:
+            self.connections.close()
 
     def _stop_limit(self) -> float | None:
         handle = self.current.handle

@@ -21,8 +21,8 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 )
 @click.option(
     "--reload",
-    type=click.Choice(["drain", "restart", "off"]),
-    help="How: after the active requests (default), at once, or never.",
+    type=click.Choice(["drain", "handover", "restart", "off"]),
+    help="How: after the active requests (default), beside them, at once, or never.",
 )
 @click.option("--drain-timeout", type=_SECONDS, metavar="SECONDS", help="Longest wait for active requests. Default: 60.")
 @click.option(

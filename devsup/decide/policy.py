@@ -10,6 +10,10 @@ generation and the round for which they were set, so none need ever be cancelled
         ▼                  ▼
      Broken ◀──3 in 60 s── Resting (back-off)          a save leaves Broken and Resting for Starting; Over is the end
 
+In `handover` a reload is Serving ──change──▶ Starting (the worker before it serves on) ──ready──▶ Serving, and the old worker
+retires: it takes in nothing new, finishes, and ends beside the one that serves. After a drain, too, the old interpreter may end
+while the next worker starts. There is never more than one worker that retires.
+
 A save while a worker boots is remembered (`stale`) and becomes one more reload. While a debugger prompts or is attached no limit
 counts, but for the end of a worker whose work the user cuts: a timer that fires is set again.
 """
@@ -23,6 +27,7 @@ from msgspec.structs import replace
 from devsup import events
 from devsup.decide import flapping
 from devsup.decide.vocabulary import (
+    Announce,
     Answer,
     AskDrain,
     Broken,
@@ -36,9 +41,11 @@ from devsup.decide.vocabulary import (
     Limits,
     OpenGate,
     Over,
+    Phase,
     Prompted,
     ReloadAsked,
     Resting,
+    Retire,
     Serving,
     SetTimer,
     Spawn,
@@ -53,14 +60,16 @@ from devsup.decide.vocabulary import (
     Unchanged,
     Waiting,
     WorkerExited,
+    WorkerLeft,
     WorkerReady,
 )
 
 
 def begin(limits: Limits) -> tuple[State, Commands]:
     """The first state and what to do in it."""
-    phase, commands = _start(0, limits)
-    return State(phase, limits), commands
+    state = State(Over(0), limits)
+    phase, commands = _start(state)
+    return replace(state, phase=phase, spawned=1), commands
 
 
 def step(state: State, fact: Fact) -> tuple[State, Commands]:
@@ -73,11 +82,24 @@ def step(state: State, fact: Fact) -> tuple[State, Commands]:
         case WorkerExited(generation, at=at) if generation == state.phase.generation:
             crashes = flapping.add(state.crashes, at) if isinstance(state.phase, Serving) else state.crashes
             state = replace(state, prompting=False, crashes=crashes)
+        case WorkerExited(generation) if generation == state.retiring:
+            state = replace(state, retiring=0)
+            return _moved(state, _once_retired(state))
+        case WorkerExited(generation) if generation == _before(state.phase):
+            return replace(state, phase=replace(state.phase, before=0)), ()
+        case TimerFired(name="retire", generation=generation) if generation == state.retiring:
+            return state, _end_retiring(state, fact)
         case _:
             pass
-    phase, commands = _next(state, fact)
+    return _moved(state, _next(state, fact))
+
+
+def _moved(state: State, step: Step) -> tuple[State, Commands]:
+    phase, commands = step
     rounds = phase.round if isinstance(phase, Waiting) else state.rounds
-    return replace(state, phase=phase, rounds=rounds), commands
+    spawned = max(state.spawned, phase.generation)
+    retiring = next((each.generation for each in commands if isinstance(each, Retire)), state.retiring)
+    return replace(state, phase=phase, rounds=rounds, spawned=spawned, retiring=retiring), commands
 
 
 def _next(state: State, fact: Fact) -> Step:
@@ -95,32 +117,73 @@ def _next(state: State, fact: Fact) -> Step:
         case Stopping():
             return _while_stopping(phase, state, fact)
         case Resting() | Broken():
-            return _while_down(phase, state.limits, fact)
+            return _while_down(phase, state, fact)
     assert_never(phase)
 
 
-def _start(previous: int, limits: Limits) -> Step:
-    generation = previous + 1
-    return Starting(generation), (Answer(on=False), Spawn(generation), SetTimer("hold", limits.hold, generation))
+def _start(state: State, before: int = 0) -> Step:
+    limits, generation = state.limits, state.spawned + 1
+    timers: Commands = (SetTimer("hold", limits.hold, generation),)
+    if before:
+        return Starting(generation, before=before), (
+            Spawn(generation),
+            *timers,
+            SetTimer("boot", limits.drain_timeout, generation),
+        )
+    return Starting(generation), (Answer(on=False), Spawn(generation), *timers)
 
 
-def _stop(generation: int, then: Literal["start", "end"], limits: Limits, *, cut: bool) -> Step:
-    return Stopping(generation, then), (Stop(generation, cut, then == "end"), SetTimer("stop", limits.stop_timeout, generation))
+def _stop(state: State, then: Literal["start", "end"], *, cut: bool, before: int = 0) -> Step:
+    """Stop the current worker; at the end of all also the one before it, or the one that retires."""
+    generation, limits, final = state.phase.generation, state.limits, then == "end"
+    others: Commands = ()
+    if final and (before or state.retiring):
+        others, before = (Retire(before or state.retiring, final=True),), 0
+    timer = SetTimer("stop", limits.stop_timeout, generation)
+    return Stopping(generation, then, before), (Stop(generation, cut, final), *others, timer)
 
 
-def _reload(generation: int, state: State) -> Step:
-    limits = state.limits
+def _reload(state: State, *, asked: bool = False) -> Step:
+    generation, limits = state.phase.generation, state.limits
     if limits.reload == "drain":
         number = state.rounds + 1
         timer = SetTimer("drain", limits.drain_timeout, generation, number)
         return Waiting(generation, round=number, first=number), (AskDrain(generation, number), timer)
-    if state.prompting:  # nothing is restarted under a debugger's prompt
+    if state.prompting and not asked:  # nothing is restarted under a debugger's prompt
         return Serving(generation, stale=True), ()
-    return _stop(generation, "start", limits, cut=True)
+    if limits.reload == "handover" and state.retiring:  # one at a time: a third would be one too many
+        return Serving(generation, stale=True), (Stop(state.retiring, cut=True),) if asked else ()
+    if limits.reload == "handover":
+        return _start(state, before=generation)
+    return _stop(state, "start", cut=True)
+
+
+def _once_retired(state: State) -> Step:
+    match state.phase:
+        case Serving(stale=True):
+            return _reload(state)
+        case Stopping(gone=True):
+            return Over(0), ()
+        case phase:
+            return phase, ()
+
+
+def _end_retiring(state: State, fired: TimerFired) -> Commands:
+    """Its time is over: first its work is cut, then it is killed."""
+    generation, limits = state.retiring, state.limits
+    if state.prompting:
+        return (SetTimer("retire", limits.drain_timeout, generation, fired.round),)
+    if fired.round:
+        return (Kill(generation),)
+    return Stop(generation, cut=True), SetTimer("retire", limits.stop_timeout, generation, 1)
+
+
+def _before(phase: Phase) -> int:
+    return phase.before if isinstance(phase, Starting | Stopping) else 0
 
 
 def _while_starting(phase: Starting, state: State, fact: Fact) -> Step:
-    generation, limits = phase.generation, state.limits
+    generation, limits, before = phase.generation, state.limits, phase.before
     match fact:
         case Changed() if limits.reload == "off":
             return phase, ()
@@ -129,34 +192,50 @@ def _while_starting(phase: Starting, state: State, fact: Fact) -> Step:
         case Unchanged():
             return replace(phase, stale=False), ()
         case Prompted(on=False) if phase.stale and phase.late:
-            return _stop(generation, "start", limits, cut=True)
+            return _stop(state, "start", cut=True, before=before)
         case Changed() | ReloadAsked():
-            return _stop(generation, "start", limits, cut=True)
+            return _stop(state, "start", cut=True, before=before)
         case StopAsked():
-            return _stop(generation, "end", limits, cut=False)
+            return _stop(state, "end", cut=False, before=before)
         case WorkerReady():
-            followed, commands = _reload(generation, state) if phase.stale else (Serving(generation), ())
-            return followed, (Answer(on=False), *commands)
+            return _once_ready(phase, state)
         case TimerFired(name="hold") if state.prompting:
             return phase, (SetTimer("hold", limits.hold, generation),)
         case TimerFired(name="hold") if phase.stale:
-            return _stop(generation, "start", limits, cut=True)
+            return _stop(state, "start", cut=True, before=before)
         case TimerFired(name="hold"):
-            return replace(phase, late=True), (Answer(on=True),)
+            return replace(phase, late=True), () if before else (Answer(on=True),)
+        case TimerFired(name="boot") if before and not state.prompting:
+            return phase, (Tell(events.NeverReady(generation=generation, seconds=limits.drain_timeout)), Kill(generation))
         case WorkerExited():
-            return _after_failed_start(phase, limits, fact)
+            return _after_failed_start(phase, state, fact)
         case _:
             return phase, ()
 
 
-def _after_failed_start(phase: Starting, limits: Limits, fact: WorkerExited) -> Step:
-    generation = phase.generation
+def _once_ready(phase: Starting, state: State) -> Step:
+    generation, before, limits = phase.generation, phase.before, state.limits
+    if before and phase.stale:  # what serves is older still, but whole
+        return _stop(state, "start", cut=True, before=before)
+    if before:
+        over = Retire(before), SetTimer("retire", limits.drain_timeout, before)
+        return Serving(generation), (*over, OpenGate(generation), Announce(generation))
+    serving = Serving(generation)
+    followed, commands = _reload(replace(state, phase=serving)) if phase.stale else (serving, ())
+    gate = (OpenGate(generation),) if limits.reload == "handover" else ()
+    return followed, (Answer(on=False), *gate, Announce(generation), *commands)
+
+
+def _after_failed_start(phase: Starting, state: State, fact: WorkerExited) -> Step:
+    generation, limits, before = phase.generation, state.limits, phase.before
+    if fact.doubted or phase.stale:
+        return _start(state, before)
+    if before:
+        return Serving(before), ()
     if fact.refused is not None:
         return Over(fact.refused), ()
     if fact.exit.code == 0 and not fact.listened:
         return Over(0), ()
-    if phase.stale:
-        return _start(generation, limits)
     if limits.reload == "off":
         return Over(exit_code(fact.exit)), ()
     if limits.exit_on_failure:
@@ -169,16 +248,18 @@ def _while_serving(phase: Serving, state: State, fact: Fact) -> Step:
     match fact:
         case Changed() if limits.reload == "off":
             return phase, ()
-        case ReloadAsked() if limits.reload != "drain":
-            return _stop(generation, "start", limits, cut=True)
-        case Changed() | ReloadAsked():
-            return _reload(generation, state)
+        case ReloadAsked() if limits.reload in {"restart", "off"}:
+            return _stop(state, "start", cut=True)
+        case Changed():
+            return _reload(state)
+        case ReloadAsked():
+            return _reload(state, asked=True)
         case Prompted(on=False) if phase.stale:
-            return _reload(generation, state)
+            return _reload(state)
         case Unchanged():
             return Serving(generation), ()
         case StopAsked():
-            return _stop(generation, "end", limits, cut=False)
+            return _stop(state, "end", cut=False)
         case WorkerExited():
             return _after_death(generation, state, fact)
         case _:
@@ -207,7 +288,7 @@ def _while_waiting(phase: Waiting, state: State, fact: Fact) -> Step:
         case Cleared(round=number) if number == phase.round and not phase.closed:
             return replace(phase, closed=True), (CloseGate(generation, phase.round), _gate_timer(phase, limits))
         case Drained(round=number) if number == phase.round and phase.closed:
-            return _stop(generation, "start", limits, cut=False)
+            return _stop(state, "start", cut=False)
         case TimerFired(name="gate", round=number) if number == phase.round and phase.closed:
             if state.prompting:
                 return phase, (_gate_timer(phase, limits),)
@@ -217,13 +298,13 @@ def _while_waiting(phase: Waiting, state: State, fact: Fact) -> Step:
         case TimerFired(name="drain", round=number) if number == phase.first and state.prompting:
             return phase, (SetTimer("drain", limits.drain_timeout, generation, phase.first),)
         case TimerFired(name="drain", round=number) if number == phase.first:
-            return _stop(generation, "start", limits, cut=True)
+            return _stop(state, "start", cut=True)
         case ReloadAsked():
-            return _stop(generation, "start", limits, cut=True)
+            return _stop(state, "start", cut=True)
         case StopAsked():
-            return _stop(generation, "end", limits, cut=False)
+            return _stop(state, "end", cut=False)
         case WorkerExited():
-            return _start(generation, limits)
+            return _start(state)
         case _:
             return phase, ()
 
@@ -235,26 +316,40 @@ def _gate_timer(phase: Waiting, limits: Limits) -> SetTimer:
 
 def _while_stopping(phase: Stopping, state: State, fact: Fact) -> Step:
     match fact:
+        case WorkerLeft() if phase.then == "start" and not (phase.before or state.retiring):
+            started, commands = _start(state)
+            left = Retire(phase.generation), SetTimer("retire", state.limits.stop_timeout, phase.generation, 1)
+            return started, (*left, *commands)
+        case WorkerExited() if phase.then == "start":
+            return _start(state, phase.before)
         case WorkerExited():
-            return (Over(0), ()) if phase.then == "end" else _start(phase.generation, state.limits)
+            return (replace(phase, gone=True) if state.retiring else Over(0)), ()
         case TimerFired(name="stop") if state.prompting and phase.then == "end":
             return phase, (SetTimer("stop", state.limits.stop_timeout, phase.generation),)
         case TimerFired(name="stop"):
-            return phase, (Kill(phase.generation),)
+            return phase, _kill(phase, state)
         case StopAsked() if phase.then == "start":
-            return replace(phase, then="end"), ()
+            end = (Retire(phase.before, final=True),) if phase.before else ()
+            return replace(phase, then="end", before=0), end
         case StopAsked():
-            return phase, (Kill(phase.generation),)
+            return phase, _kill(phase, state)
         case _:
             return phase, ()
 
 
-def _while_down(phase: Resting | Broken, limits: Limits, fact: Fact) -> Step:
+def _kill(phase: Stopping, state: State) -> Commands:
+    alive = [] if phase.gone else [phase.generation]
+    if state.retiring and phase.then == "end":
+        alive.append(state.retiring)
+    return tuple(map(Kill, alive))
+
+
+def _while_down(phase: Resting | Broken, state: State, fact: Fact) -> Step:
     match fact:
         case Changed() | Unchanged() | ReloadAsked():
-            return _start(phase.generation, limits)
+            return _start(state)
         case TimerFired(name="backoff") if isinstance(phase, Resting):
-            return _start(phase.generation, limits)
+            return _start(state)
         case StopAsked():
             return Over(0), ()
         case _:

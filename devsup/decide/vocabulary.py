@@ -8,11 +8,13 @@ import msgspec
 
 from devsup import events
 
+Timer = Literal["hold", "boot", "drain", "gate", "stop", "retire", "backoff"]
+
 
 class Limits(msgspec.Struct, frozen=True):
     """The service's settings that decide; times in seconds."""
 
-    reload: Literal["drain", "restart", "off"] = "drain"
+    reload: Literal["drain", "handover", "restart", "off"] = "drain"
     drain_timeout: float = 60.0
     gate_timeout: float = 5.0
     stop_timeout: float = 5.0
@@ -24,11 +26,15 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Starting(msgspec.Struct, frozen=True):
-    """A worker boots; `stale` when files have changed since, `late` when it takes so long that a change need not wait."""
+    """A worker boots; `stale` when files have changed since, `late` when it takes so long that a change need not wait.
+
+    `before` is the worker that serves meanwhile (0: none does).
+    """
 
     generation: int
     stale: bool = False
     late: bool = False
+    before: int = 0
 
 
 class Serving(msgspec.Struct, frozen=True):
@@ -48,10 +54,12 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Stopping(msgspec.Struct, frozen=True):
-    """A worker was told to stop; then the next one starts, or devsup ends."""
+    """A worker was told to stop; then the next one starts, or devsup ends. `before` as in Starting; `gone` once it has ended."""
 
     generation: int
     then: Literal["start", "end"]
+    before: int = 0
+    gone: bool = False
 
 
 class Resting(msgspec.Struct, frozen=True):
@@ -77,13 +85,18 @@ Phase = Starting | Serving | Waiting | Stopping | Resting | Broken | Over
 
 
 class State(msgspec.Struct, frozen=True):
-    """All that the policy remembers. `crashes` are monotonic times."""
+    """All that the policy remembers. `crashes` are monotonic times.
+
+    `retiring` is an older worker that serves nothing new and is on its way out (0: there is none).
+    """
 
     phase: Phase
     limits: Limits
     crashes: tuple[float, ...] = ()
     prompting: bool = False
     rounds: int = 0  # of waiting, so far
+    spawned: int = 0  # workers so far
+    retiring: int = 0
 
 
 # -- facts: what happened ---------------------------------------------------------------------------------------------------
@@ -133,25 +146,47 @@ class Drained(msgspec.Struct, frozen=True):
     round: int
 
 
+class WorkerLeft(msgspec.Struct, frozen=True):
+    """The program has done all that it does; only its interpreter has yet to end."""
+
+    generation: int
+
+
 class WorkerExited(msgspec.Struct, frozen=True):
-    """The process is gone (waitpid). `listened`: it had a listener; `refused`: an exit code when starting again is no use."""
+    """The process is gone (waitpid). `listened`: it had a listener; `refused`: an exit code when starting again is no use.
+
+    `doubted`: it was forked, and nothing says that a cold start would have failed too.
+    """
 
     generation: int
     exit: events.Exit
     at: float
     listened: bool = False
     refused: int | None = None
+    doubted: bool = False
 
 
 class TimerFired(msgspec.Struct, frozen=True):
     """A limit has passed."""
 
-    name: Literal["hold", "drain", "gate", "stop", "backoff"]
+    name: Timer
     generation: int
     round: int = 0
 
 
-Fact = Changed | Unchanged | ReloadAsked | StopAsked | Prompted | WorkerReady | Cleared | Drained | WorkerExited | TimerFired
+Fact = (
+    Changed
+    | Unchanged
+    | ReloadAsked
+    | StopAsked
+    | Prompted
+    | WorkerReady
+    | Cleared
+    | Drained
+    | WorkerLeft
+    | WorkerExited
+    | TimerFired
+)
 
 
 # -- commands: what is to be done -------------------------------------------------------------------------------------------
@@ -177,6 +212,22 @@ class CloseGate(msgspec.Struct, frozen=True):
     round: int
 
 
+class Announce(msgspec.Struct, frozen=True):
+    """Tell that the worker serves: from now on its code answers."""
+
+    generation: int
+
+
+class Retire(msgspec.Struct, frozen=True):
+    """Let the worker take in nothing new, hand over its idle connections, and end when its work is done.
+
+    After a `final` one no worker follows.
+    """
+
+    generation: int
+    final: bool = False
+
+
 class OpenGate(msgspec.Struct, frozen=True):
     """Let new work in again."""
 
@@ -200,7 +251,7 @@ class Kill(msgspec.Struct, frozen=True):
 class SetTimer(msgspec.Struct, frozen=True):
     """Report `TimerFired` with the same name, generation and round after `seconds`."""
 
-    name: Literal["hold", "drain", "gate", "stop", "backoff"]
+    name: Timer
     seconds: float
     generation: int
     round: int = 0
@@ -218,6 +269,6 @@ class Tell(msgspec.Struct, frozen=True):
     event: events.Event
 
 
-Command = Spawn | AskDrain | CloseGate | OpenGate | Stop | Kill | SetTimer | Answer | Tell
+Command = Spawn | Announce | Retire | AskDrain | CloseGate | OpenGate | Stop | Kill | SetTimer | Answer | Tell
 Commands = tuple[Command, ...]
 Step = tuple[Phase, Commands]

@@ -8,9 +8,9 @@ def _hand_over() -> None:
     import os
 
     here = os.path.dirname(os.path.abspath(__file__))
-    if os.environ.get("DEVSUP_LINK"):
-        import devsup_agent
+    import devsup_agent
 
+    if os.environ.get("DEVSUP_LINK"):
         devsup_agent.install()
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != here or entry == ""]
     from importlib.machinery import PathFinder

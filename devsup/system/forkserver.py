@@ -104,7 +104,9 @@ class ForkServer:
 def _stamps(paths: Iterable[str]) -> dict[str, tuple[int, int]]:
     """Time and size of each file, and of the folders in which packages lie."""
     stamps = {}
-    folders = {path[: path.index(name) + len(name)] for path in paths for name in ("site-packages", "dist-packages") if name in path}
+    folders = {
+        path[: path.index(name) + len(name)] for path in paths for name in ("site-packages", "dist-packages") if name in path
+    }
     for path in {*paths, *folders}:
         with suppress(OSError):
             found = os.stat(path)  # noqa: PTH116 - hundreds

@@ -19,12 +19,12 @@ from anyio.abc import UNIXSocketStream
 from devsup.guest.devsup_agent.wire import MAX_FDS, Decoder, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
 Message = dict[str, Any]
 _ANSWER_LIMIT = 2.0  # seconds for an agent's thread to answer a question
 _HELLO_LIMIT = 5.0
-_ANSWERS = frozenset({"active", "compiled", "imported", "preloaded", "forked"})
+_ANSWERS = frozenset({"active", "compiled", "imported", "preloaded", "forked", "retired"})
 
 
 class Link:
@@ -38,7 +38,7 @@ class Link:
         self.generation = int(str(hello["token"]).rpartition("-")[2])
         self.pid = int(hello["pid"])
         self.python = str(hello["python"])
-        self.listens = self.serves = self.prompts = self.debugged = False
+        self.listens = self.serves = self.adopts = self.prompts = self.debugged = False
         self.awaits: tuple[str, Any] | None = None  # the command it was given, and the fact that follows
 
     async def send(self, op: str, fds: Sequence[int] = (), **fields: Any) -> None:
@@ -83,7 +83,7 @@ class LinkServer:
 
     def __init__(self, run: str) -> None:
         self._run = run
-        self.on_hello: Callable[[Link], Any] = lambda _: None
+        self.on_hello: Callable[[Link], Awaitable[None]] = _ignored
         self.on_end: Callable[[Link], Any] = lambda _: None
         self.on_message: Callable[[Link, Message, list[int]], Any] = lambda _link, _message, _fds: None
 
@@ -113,7 +113,7 @@ class LinkServer:
                                     return
                                 scope.deadline = float("inf")
                                 link = Link(stream, message)
-                                self.on_hello(link)
+                                await self.on_hello(link)
                                 continue
                             mine = fds[: message.get("fds", 0)]
                             del fds[: len(mine)]
@@ -127,6 +127,10 @@ class LinkServer:
                 if link is not None:
                     link.ended()
                     self.on_end(link)
+
+
+async def _ignored(_: Link) -> None:
+    pass
 
 
 def adopt(fd: int, family: int) -> socket.socket:

@@ -29,12 +29,16 @@ _HOSTS = re.compile(rb"\r\nhost:", re.IGNORECASE)
 _FORWARDED = re.compile(rb"\r\n(?:x-forwarded-|forwarded:|cf-)", re.IGNORECASE)
 
 
-async def answer(listeners: Iterable[socket.socket], reason: Callable[[], str], answers: TaskGroup) -> None:
-    """Answer on each listener until cancelled. `reason()` is shown to clients on this machine only.
+async def answer(
+    listeners: Iterable[socket.socket], idle: set[socket.socket], reason: Callable[[], str], answers: TaskGroup
+) -> None:
+    """Answer on each listener until cancelled, and on the `idle` connections, of which those are taken that ask.
 
-    Whoever was accepted is answered in `answers`, which outlives this.
+    `reason()` is shown to clients on this machine only. Who is answered is so in `answers`, which outlives this.
     """
     async with anyio.create_task_group() as tasks:
+        for connection in list(idle):
+            tasks.start_soon(_wait, connection, idle, reason, answers)
         for listener in listeners:
             tasks.start_soon(_accept, listener, reason, answers)
 
@@ -48,6 +52,12 @@ async def _accept(listener: socket.socket, reason: Callable[[], str], answers: T
             continue
         connection.setblocking(False)
         answers.start_soon(_serve, connection, reason)
+
+
+async def _wait(connection: socket.socket, idle: set[socket.socket], reason: Callable[[], str], answers: TaskGroup) -> None:
+    await anyio.wait_readable(connection)
+    idle.remove(connection)
+    answers.start_soon(_serve, connection, reason)
 
 
 async def _serve(connection: socket.socket, reason: Callable[[], str]) -> None:

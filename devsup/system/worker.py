@@ -68,6 +68,10 @@ class WorkerHandle:
         else:
             self._told = self.tree.signal_group(signal.SIGTERM)
 
+    async def is_alone(self) -> bool:
+        """Whether nothing but the main process runs."""
+        return set(await anyio.to_thread.run_sync(self.tree.members)) <= {self.pid}
+
     def interrupt(self, link: Link) -> None:
         """As Ctrl-C would, the process of this link alone; the main process when it has gone."""
         if link in self.links:

@@ -164,7 +164,13 @@ class Agent:
             self.send("imported", id=message["id"], **preload.wanted())
         elif op == "compile":
             self.send("compiled", id=message["id"], errors=modules.compile_errors(message["paths"]))
-        elif op in ("drain", "close_gate", "open_gate", "stop"):
+        elif op == "connections":
+            taker = next((server for server in self.servers if hasattr(server, "adopt")), None)
+            for fd in fds if taker is None else ():
+                os.close(fd)
+            if taker is not None:
+                taker.adopt(fds)
+        elif op in ("drain", "close_gate", "open_gate", "retire", "stop"):
             self._drive(op, message)
 
     def _drive(self, op, message):
@@ -177,6 +183,9 @@ class Agent:
             sys.modules["devsup_agent.sockets"].gate.set()
             for server in list(self.servers):
                 server.open_gate()
+        elif op == "retire":  # as a drain and a stop, but another one serves already
+            self._each("close_gate", lambda: self.background.wait(float("inf"), self._end))
+            self._each("once_closed", functools.partial(self.send, "retired", id=message["id"]))
         elif op == "stop" and message.get("cut", False):
             self.background.lost()
             self._stop(cut=True)
@@ -226,7 +235,8 @@ class Agent:
             finder.on_import = self._grew
             aside = threading.current_thread() is not threading.main_thread()
             secure = [sock.getsockname()[:2] for sock in getattr(server, "secure", ())]
-            self.ask("ready", server=name, routes=routes, paths=files, packages=packages, aside=aside, secure=secure)
+            about = {"aside": aside, "secure": secure, "adopts": hasattr(server, "adopt") and not secure}
+            self.ask("ready", server=name, routes=routes, paths=files, packages=packages, **about)
 
     def serves_soon(self):
         """A listener is open; unless a known server says so in a moment, whatever the program is serves from now on."""

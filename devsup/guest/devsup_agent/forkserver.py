@@ -14,6 +14,7 @@ import os
 import select
 import socket
 import sys
+import typing
 
 import devsup_agent
 from devsup_agent import preload, wire
@@ -68,7 +69,8 @@ class _Link:
 
 def serve():
     """Be the fork server; returns in each worker."""
-    link, children, cwd = _Link(), {}, os.getcwd()
+    link, cwd = _Link(), os.getcwd()
+    children: dict = {}  # pidfd -> pid
     agent.waits = True  # for what the hooks would tell before there is a worker
     leaving = False
     poll = select.poll()
@@ -155,8 +157,6 @@ def _new_seeds():
     with contextlib.suppress(Exception):
         if "numpy.random" in sys.modules:
             sys.modules["numpy.random"].seed()
-        logging = sys.modules.get("logging")
+        logging: typing.Any = sys.modules.get("logging")
         if logging is not None:
             logging._startTime = time.time_ns() if isinstance(logging._startTime, int) else time.time()
-
-

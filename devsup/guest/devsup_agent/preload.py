@@ -1,9 +1,9 @@
 """What a fork server imports, and what it must not: whatever is tied to the process that imported it.
 
-`wanted` is asked of a worker that serves, `run` then imports in the fork server, one module after the other as the worker did. After
-each it looks at threads, descriptors and children; a module that leaves any, that fails, or that reaches for the project's code,
-is left out, and with it all that imports it. What it has done cannot be undone, so then another fork server is to be started,
-which is told to leave these out from the first.
+`wanted` is asked of a worker that serves, `run` then imports in the fork server, one module after the other as the worker
+did. After each it looks at threads, descriptors and children; a module that leaves any, that fails, or that reaches for the
+project's code, is left out, and with it all that imports it. What it has done cannot be undone, so then another fork server
+is to be started, which is told to leave these out from the first.
 """
 
 import builtins
@@ -13,6 +13,7 @@ import importlib
 import os
 import stat
 import sys
+import typing
 
 import devsup_agent
 from devsup_agent import modules
@@ -28,10 +29,10 @@ def wanted():
     found, own, start = [], [], devsup_agent.start_environment
     for name, module in list(sys.modules.items()):
         with contextlib.suppress(Exception):
-            path = module.__file__
+            path: typing.Any = module.__file__
             if modules.is_own(os.path.abspath(path)):
                 own.append(name)
-            elif module.__spec__.name == name and name not in _SKIPPED and not name.startswith("devsup_agent"):
+            elif getattr(module.__spec__, "name", "") == name and name not in _SKIPPED and not name.startswith("devsup_agent"):
                 found.append([name, path])
     environ: dict = {name: value for name, value in os.environ.items() if start.get(name) != value}
     environ.update({name: None for name in start if name not in os.environ})
@@ -89,7 +90,7 @@ class _Survey:
         self._stack: list = []
         self._state = _state()
         self._import = builtins.__import__
-        self._environ = type(os.environ)
+        self._environ: typing.Any = type(os.environ)
         self._real = self._environ.__setitem__, self._environ.__delitem__
 
     def __enter__(self):
@@ -196,7 +197,7 @@ class _Survey:
         if threads and name.partition(".")[0] not in _WITH_THREADS:
             self._taint(name, "it starts a thread")
         if files:
-            self._taint(name, f"it opens {sorted(files)[0][1]}")
+            self._taint(name, f"it opens {min(files)[1]}")
         if children:
             self._taint(name, "it starts a process")
 

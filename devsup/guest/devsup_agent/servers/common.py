@@ -150,6 +150,10 @@ class Drain:
             self.is_closed, self._done = True, done
             self._check()
 
+    def once_closed(self, call):
+        """Call it once nothing new is let in."""
+        call()
+
     def open_gate(self):
         """Let new work in again; the agent has opened the gate in `accept`, which is the whole process's."""
         with self._lock:

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import select
+import socket
 import time
 import weakref
 
+from devsup_agent import guard, wire
 from devsup_agent.active import work
 from devsup_agent.agent import agent
 from devsup_agent.servers.common import leave
@@ -22,6 +24,8 @@ class Drain:
         self.loop = asyncio.get_running_loop()
         self._waited_for = None  # while the gate is open: the records and half-sent connections of the save
         self._done = None
+        self.secure = []  # the listeners on which it speaks TLS
+        self._aside: weakref.WeakSet = weakref.WeakSet()  # connections that may leave at the next turn
         self._closed = None  # duplicates of the listeners, while the gate is closed
         self._timer = self._sweeper = None
         self._followed: weakref.WeakSet = weakref.WeakSet()  # tasks that tell us of their end
@@ -44,6 +48,14 @@ class Drain:
     def close_gate(self, done):
         """Let nothing new in, end what waits for nothing, and call `done` once nothing is active."""
         self._post(self._close, done)
+
+    def once_closed(self, call):
+        """Call it once nothing new is let in, and what waited for nothing is handed over."""
+        self._post(self._after_turns, 2 * _TURNS, call)
+
+    def adopt(self, fds):
+        """Serve these connections, as if they had been accepted here."""
+        self._post(self._adopt, fds)
 
     def open_gate(self):
         """Let new work in again."""
@@ -174,6 +186,9 @@ class Drain:
     def _sweep(self):
         """Close the connections that wait for nothing; a request that has reached the kernel is still answered, with a close."""
         idle = [each for each in self._connections() if not _has_work(each)]
+        if not self.secure and not agent.final:
+            self._set_aside([each for each in idle if each not in self._aside])
+            return
         unread, now = _readable(idle), time.monotonic()
         young = [each for each in idle if self._is_young(each, now)]
         for each in idle:
@@ -184,6 +199,30 @@ class Drain:
                 _answer_last(getattr(each, "cycle", None))
         if (unread or young) and self._sweeper is None:
             self._sweeper = self.loop.call_later(work.PAUSE, self._sweep_again)
+
+    def _set_aside(self, idle):
+        """The next worker takes the connections that wait for nothing, unless something arrives before the loop's next turn."""
+        for each in idle:
+            with contextlib.suppress(RuntimeError):  # it is closing
+                each.transport.pause_reading()
+        self._aside.update(idle)
+        if idle:
+            self.loop.call_soon(self._hand_over, idle)
+
+    def _hand_over(self, idle):
+        self._aside.difference_update(idle)
+        may_leave = [] if self._closed is None else idle
+        leaving = [each for each in may_leave if not _has_work(each) and _is_at_rest(each.transport)]
+        for start in range(0, len(leaving), wire.MAX_FDS):
+            piece = leaving[start : start + wire.MAX_FDS]
+            if agent.send("connections", fds=[each.transport.get_extra_info("socket").fileno() for each in piece]):
+                for each in piece:
+                    each.transport.abort()
+        for each in idle:
+            if not each.transport.is_closing():
+                each.transport.resume_reading()
+        if self._closed is not None:
+            self._look_soon()
 
     def _is_young(self, protocol, now):
         """Its first request, or the next of a client that asks without a pause, may be on the way."""
@@ -208,16 +247,28 @@ class Drain:
         self.loop.create_task(self._listen_again(listeners))
 
     async def _listen_again(self, listeners):
-        config, server = self.server.config, self.server
-
-        def protocol(_loop=None):
-            return config.http_protocol_class(
-                config=config, server_state=server.server_state, app_state=server.lifespan.state, _loop=_loop
-            )
-
-        server.servers = [
-            await self.loop.create_server(protocol, sock=sock, ssl=config.ssl, backlog=config.backlog) for sock in listeners
+        config = self.server.config
+        self.server.servers = [
+            await self.loop.create_server(self._protocol, sock=sock, ssl=config.ssl, backlog=config.backlog) for sock in listeners
         ]
+
+    def _protocol(self, _loop=None):
+        config, server = self.server.config, self.server
+        return config.http_protocol_class(
+            config=config, server_state=server.server_state, app_state=server.lifespan.state, _loop=_loop
+        )
+
+    def _adopt(self, fds):
+        for fd in fds:
+            sock = socket.socket(fileno=fd)
+            sock.setblocking(False)
+            self.loop.create_task(self._serve(sock))
+
+    async def _serve(self, sock):
+        with guard("a connection of the worker before"):
+            _, protocol = await self.loop.connect_accepted_socket(self._protocol, sock)
+            wait = protocol.timeout_keep_alive
+            protocol.timeout_keep_alive_task = self.loop.call_later(wait, protocol.timeout_keep_alive_handler)
 
     # -- the stop ---------------------------------------------------------------------------------------------------
 
@@ -259,6 +310,10 @@ def _shut(protocol):
     """Ask one connection to close as uvicorn's own shutdown would: idle at once (1012 for a WebSocket), busy after its answer."""
     with contextlib.suppress(Exception):
         protocol.shutdown()
+
+
+def _is_at_rest(transport):
+    return not transport.is_closing() and not work.unwritten(transport)
 
 
 def _ends(protocol):
