@@ -56,6 +56,7 @@ class Changes:
         self._held: set[str] = set()  # what waits for the end of the start
         self._paused = anyio.CancelScope()
         self._tasks: TaskGroup | None = None
+        self.marks: dict[str, float] = {}  # monotonic: the last save's way through here
         self._lock = anyio.Lock()  # one look at a time: each is compared with the one before
 
     async def run(self) -> None:
@@ -162,9 +163,11 @@ class Changes:
                 watch.newer_than, self._watcher.folders, self._spawned_at
             )
         before = set(self.dirty) if self.loaded.running else set()
+        settled = time.monotonic()
         named, found = await anyio.to_thread.run_sync(self._look, batch, before)
         moved = {path for path in found if self._is_news(path, found[path])}
         self._own.saw(moved)
+        self._mark(moved, settled)
         if not self.loaded.running:
             self._seen.update(found)
             self.dirty |= moved
@@ -177,6 +180,12 @@ class Changes:
             await self._announce(moved & self.dirty)
         elif before and not self.dirty:
             self._put(Unchanged())
+
+    def _mark(self, moved: set[str], settled: float) -> None:
+        saved = watch.written_last(moved)
+        if saved is not None:
+            seen = self._watcher.seen
+            self.marks = {"saved": min(seen, time.monotonic() - (time.time() - saved)), "seen": seen, "settled": settled}
 
     def _look(self, batch: set[str], before: set[str]) -> tuple[list[str], dict[str, str]]:
         """Which of the batch are to be named, and the contents of those that may reload."""
@@ -197,6 +206,7 @@ class Changes:
         broken = await self._compile(
             [path for path in sorted(self.dirty) if path.endswith(".py") and self._seen.get(path) != watch.GONE]
         )
+        self.marks["compiled"] = time.monotonic()
         if broken:
             self._held = set()
             self._paused.cancel()

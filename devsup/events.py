@@ -177,7 +177,11 @@ class ReloadCancelled(Event, frozen=True):
 
 
 class Reloaded(Event, frozen=True):
-    """New code serves. Seconds: waited for work, stopped the old worker, started the new one; `total` from the change."""
+    """New code serves. Seconds: waited for work, stopped the old worker, started the new one; `total` from the change.
+
+    `timeline` has the seconds from the save until each step was done, those of them that are known: seen, settled, compiled,
+    drained, stopped, forked (or spawned), imported, started. The first answer is an event of its own.
+    """
 
     generation: int
     files: list[str]
@@ -185,6 +189,14 @@ class Reloaded(Event, frozen=True):
     stopped: float
     started: float
     total: float
+    timeline: dict[str, float]
+
+
+class FirstAnswer(Event, frozen=True):
+    """The first answer after a reload was given so many seconds after the save."""
+
+    generation: int
+    seconds: float
 
 
 class NeverReady(Event, frozen=True):

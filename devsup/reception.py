@@ -142,6 +142,12 @@ class Reception:
         self._supervisor.listeners.secure(message["secure"])
         self._supervisor.tasks.start_soon(self._become_ready, self._worker(link), link, message)
 
+    def _on_loaded(self, _link: Link, message: Message, _fds: list[int]) -> None:
+        self._supervisor.reloads.mark("imported", message["at"])
+
+    def _on_answered(self, link: Link, message: Message, _fds: list[int]) -> None:
+        self._supervisor.reloads.answered(link.generation, message["at"])
+
     async def _become_ready(self, worker: Current, link: Link, message: Message) -> None:
         await self._supervisor.joins(link)
         await self._learned_of(link, message)
@@ -150,10 +156,8 @@ class Reception:
         if not (message["aside"] and self._has_more_to_come(worker)):
             self._supervisor.ready(worker, message["server"], link.python, [], message["routes"])
 
-    def _on_connections(self, link: Link, _message: Message, fds: list[int]) -> list[int]:
-        self._supervisor.connections.keep(fds)
-        if self._supervisor.current.announced and self._supervisor.current.generation > link.generation:
-            self._supervisor.tasks.start_soon(self._supervisor.pass_connections)
+    def _on_connections(self, _link: Link, _message: Message, fds: list[int]) -> list[int]:
+        self._supervisor.front.keep(fds)
         return []
 
     def _on_retired(self, _link: Link, _message: Message, _fds: list[int]) -> None:

@@ -13,10 +13,11 @@ from devsup import events
 from devsup.decide import vocabulary as words
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from anyio.abc import TaskGroup
 
+    from devsup.changes import Changes
     from devsup.events import Bus
 
 _REPORTS = (1.0, 4.0, 5.0, 10.0)  # seconds between the reports of a wait; the last repeats
@@ -24,32 +25,36 @@ _REPORTS = (1.0, 4.0, 5.0, 10.0)  # seconds between the reports of a wait; the l
 
 @dataclass
 class _Reload:
-    """The files that caused it, and its times in monotonic seconds."""
+    """The files that caused it, when each of its steps was done (monotonic), in their order, and when the policy began it."""
 
     files: list[str]
     seen: float
-    drained: float = 0.0
-    stopped: float = 0.0
+    marks: dict[str, float]
+
+    def timeline(self) -> dict[str, float]:
+        """Seconds of each step since the first."""
+        first = min(self.marks.values())
+        return {name: at - first for name, at in self.marks.items() if name != "saved"}
 
 
 class Reloads:
     """Follows the policy's phases.
 
-    `active` asks the worker, `dirty` tells which files have changed, `stop_limit` how many seconds the service's end may take.
+    `active` asks the worker, `stop_limit` tells how many seconds the service's end may take.
     """
 
     def __init__(
         self,
         bus: Bus,
         tasks: TaskGroup,
+        changes: Changes,
         active: Callable[[], Awaitable[list[events.Active]]],
-        dirty: Callable[[], Iterable[str]],
         stop_limit: Callable[[], float | None],
     ) -> None:
-        self._bus, self._tasks, self._active, self._dirty = bus, tasks, active, dirty
-        self._stop_limit = stop_limit
+        self._bus, self._tasks, self._changes, self._active, self._stop_limit = bus, tasks, changes, active, stop_limit
         self._phase: words.Phase = words.Over(0)
         self._current: _Reload | None = None
+        self._began: dict[int, float] = {}  # generation -> when its files were saved
 
     def entered(self, phase: words.Phase) -> None:
         """The service is in this phase now."""
@@ -60,16 +65,17 @@ class Reloads:
                 self._begin(generation, now)
                 self._tasks.start_soon(self._report, phase)
             case words.Stopping(generation, then="start"):
-                (self._current or self._begin(generation, now)).drained = now
-            case words.Starting(generation) if generation != before.generation and self._is_reload(before):
+                (self._current or self._begin(generation, now)).marks["drained"] = now
+            case words.Starting(generation, before=before_serves) if generation != before.generation and self._is_reload(before):
                 reload = self._current or self._begin(generation - 1, now)
-                reload.drained = reload.drained or now
-                reload.stopped = now
+                if not before_serves:
+                    reload.marks.setdefault("drained", now)
+                    reload.marks["stopped"] = now
             case words.Stopping(then="end"):
                 self._tasks.start_soon(self._report_end, phase)
             case words.Broken():
                 self._current = None  # the save that mends it begins another one
-            case words.Serving() if isinstance(before, words.Waiting):
+            case words.Serving(generation) if isinstance(before, words.Waiting) or generation < before.generation:
                 self._current = None
             case _:
                 pass
@@ -79,21 +85,35 @@ class Reloads:
         return self._current is not None or not isinstance(before, words.Resting | words.Over)
 
     def _begin(self, generation: int, now: float) -> _Reload:
-        self._current = _Reload(sorted(self._dirty()), now)
+        self._current = _Reload(sorted(self._changes.dirty), now, {**self._changes.marks} or {"seen": now})
         self._bus.publish(events.ReloadStarted(generation=generation, files=self._current.files))
         return self._current
+
+    def mark(self, step: str, at: float) -> None:
+        """A step was done, if it is a reload's."""
+        if self._current is not None:
+            self._current.marks[step] = at
 
     def ready(self, generation: int, spawned: float, ready: float) -> None:
         """A worker serves: if that ends a reload, tell its times."""
         done, self._current = self._current, None
-        if done is not None:
-            times = {
-                "waited": done.drained - done.seen,
-                "stopped": done.stopped - done.drained,
-                "started": ready - spawned,
-                "total": ready - done.seen,
-            }
-            self._bus.publish(events.Reloaded(generation=generation, files=done.files, **times))
+        if done is None:
+            return
+        done.marks["started"] = ready
+        drained, stopped = done.marks.get("drained", done.seen), done.marks.get("stopped", done.seen)
+        times = {
+            "waited": drained - done.seen,
+            "stopped": stopped - drained,
+            "started": ready - spawned,
+            "total": ready - done.seen,
+        }
+        self._began = {generation: min(done.marks.values())}
+        self._bus.publish(events.Reloaded(generation=generation, files=done.files, timeline=done.timeline(), **times))
+
+    def answered(self, generation: int, at: float) -> None:
+        """A worker has given its first answer."""
+        if generation in self._began:
+            self._bus.publish(events.FirstAnswer(generation=generation, seconds=at - self._began[generation]))
 
     async def _report_end(self, phase: words.Stopping) -> None:
         """Say what devsup's own end waits for."""

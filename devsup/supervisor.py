@@ -20,9 +20,8 @@ from devsup.decide import vocabulary as words
 from devsup.errors import UsageError
 from devsup.foreign import Foreign
 from devsup.forks import Forks
+from devsup.front import Front
 from devsup.reloads import Reloads
-from devsup.system import placeholder
-from devsup.system.connections import Connections
 from devsup.system.spawn import spawn
 from devsup.system.worker import worker
 
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from devsup.system.terminal import Terminal
     from devsup.system.worker import WorkerHandle
 
-_STARTING = "It is still starting. Its terminal says more."
 _LAST_WORDS = 0.2  # seconds to say what is cut
 _LETS_GO = 0.5  # seconds that a worker has to let nothing new in: longer, and its loop hangs
 _SLEEPER = 0.3  # seconds that a program has to notice the end of its server
@@ -82,15 +80,13 @@ class Supervisor:
         self.plan, self.bus, self.terminal, self.listeners = plan, bus, terminal, listeners
         self._meeting, self.tasks, self._on_spawn = meeting, tasks, on_spawn
         self.changes = Changes(plan.rules, bus, self.put, self._compile, Path(meeting.folder, "writes"))
-        self._reloads = Reloads(bus, tasks, self.active, lambda: self.changes.dirty, self._stop_limit)
+        self.reloads = Reloads(bus, tasks, self.changes, self.active, self._stop_limit)
         self.foreign = Foreign(self, plan.probe)
         self.forks = Forks(plan, bus, terminal, meeting, tasks, lambda: {**plan.environment()})
         self.current = Current(0, 0.0)  # the newest; with a handover another one may serve, or finish its work
         self.workers: dict[int, Current] = {}  # all that run
         self._send, self._inbox = anyio.create_memory_object_stream[words.Fact](float("inf"))
-        self.connections = Connections()
-        self._answering: anyio.CancelScope | None = None
-        self._failure = ""
+        self.front = Front(bus, tasks, listeners)
         self._left: list[int] = []
         self._first: tuple[Spawned, float] | None = None
         self._phase: words.Phase = words.Over(0)
@@ -118,8 +114,7 @@ class Supervisor:
             state, commands = policy.step(state, fact)
             self._enter(state.phase)
             await self._carry_out(commands)
-        self._answer(on=False)
-        self.connections.close()
+        self.front.close()
         self.bus.publish(events.Stopped(code=state.phase.code, left=self._left))
         return state.phase.code
 
@@ -129,7 +124,7 @@ class Supervisor:
             self.bus.publish(events.Stopping(reason="asked to"))
         if phase != self._phase:
             self._phase = phase
-            self._reloads.entered(phase)
+            self.reloads.entered(phase)
 
     # -- what the policy asks for -----------------------------------------------------------------------------------
 
@@ -149,19 +144,23 @@ class Supervisor:
                 self.tasks.start_soon(self._fire, command)
             case words.Tell(event):
                 self.bus.publish(event)
-            case words.Answer(on):
-                self._answer(on=on)
+            case words.Answer(on=True):
+                self.front.answer(self.current.intended if self.current.ready is None else None)
+            case words.Answer():
+                self.front.stop()
             case words.Announce(generation) if generation in self.workers:
                 self._announce(self.workers[generation])
             case words.Retire(_, final) if handle is not None:
+                self.front.wait()
                 await self._retire(handle, final=final)
             case words.AskDrain(generation, number) if handle is not None:
                 await self._ask(handle, "drain", words.Cleared(generation, number))
             case words.CloseGate(generation, number) if handle is not None:
+                self.front.wait()
                 await self._ask(handle, "close_gate", words.Drained(generation, number))
             case words.OpenGate() if handle is not None:
                 await handle.tell("open_gate")
-                self.tasks.start_soon(self.pass_connections)
+                self.front.serve(handle)
             case words.Stop(_, cut, final) if handle is not None:
                 await handle.stop(cut=cut, final=final)
             case words.Kill() if handle is not None:
@@ -206,13 +205,7 @@ class Supervisor:
 
     def holds(self) -> bool:
         """Whether no process of the current worker may let anything new in."""
-        match self._phase:
-            case words.Waiting(closed=closed):
-                return closed
-            case words.Starting(before=before):
-                return before > 0
-            case phase:
-                return isinstance(phase, words.Stopping)
+        return isinstance(self._phase, words.Stopping) or (isinstance(self._phase, words.Waiting) and self._phase.closed)
 
     async def joins(self, link: Link) -> None:
         """A process serves late, when the others let nothing new in any more: it is waited for as they are."""
@@ -239,28 +232,6 @@ class Supervisor:
         await anyio.sleep(timer.seconds)
         self.put(words.TimerFired(timer.name, timer.generation, timer.round))
 
-    def _answer(self, *, on: bool) -> None:
-        if self._answering is not None:
-            self._answering.cancel()
-            self._answering = None
-        if not on:
-            return
-        if not self.listeners.kept and self.current.intended is not None and self.current.ready is None:
-            self.listeners.open(*self.current.intended)
-        if self.listeners.kept:
-            self._answering = anyio.CancelScope()
-            self.bus.publish(events.PlaceholderShown(urls=self.listeners.urls(), reason=self._failure.partition("\n")[0]))
-            self.tasks.start_soon(self._run_placeholder, self._answering)
-
-    async def _run_placeholder(self, scope: anyio.CancelScope) -> None:
-        idle = self.connections.take()
-        with scope:
-            listeners = [kept.sock for kept in self.listeners.kept.values()]
-            await placeholder.answer(listeners, idle, lambda: self._failure or _STARTING, self.tasks)
-        self.connections.keep([each.detach() for each in idle])
-        if self.current.announced:
-            await self.pass_connections()
-
     # -- a worker's life --------------------------------------------------------------------------------------------
 
     async def _live(self, current: Current) -> None:
@@ -270,7 +241,7 @@ class Supervisor:
             spawned = await self._spawn(current)
         except UsageError as exc:
             # It ran before: what is missing now may come back with the next save.
-            self._failure = str(exc)
+            self.front.failure = str(exc)
             del self.workers[generation]
             self.bus.publish(events.Trouble(text=str(exc)))
             self.put(words.WorkerExited(generation, events.Exit(code=exc.exit_code), time.monotonic()))
@@ -278,6 +249,7 @@ class Supervisor:
         async with worker(spawned, generation=generation, token=token, terminal=self.terminal) as handle:
             current.handle = handle
             current.started.set()
+            self.reloads.mark("forked" if current.forked else "spawned", time.monotonic())
             self._on_spawn(handle.pid)
             self.bus.publish(events.WorkerSpawned(generation=generation, pid=handle.pid))
             async with anyio.create_task_group() as watch:
@@ -302,8 +274,6 @@ class Supervisor:
             return spawned
         kept = " ".join(map(str, self.listeners.ports()))
         ours = {**self._meeting.environment(current.generation), **self.changes.environment(), "DEVSUP_KEPT": kept}
-        if self.holds():
-            ours["DEVSUP_HELD"] = "1"
         environment = {**self.plan.environment(), **ours}
         forked = await self.forks.spawn(environment)
         current.forked = forked is not None
@@ -330,7 +300,8 @@ class Supervisor:
             failure = events.WorkerFailed(generation=current.generation, exit=ended, tail=handle.streams.tail(), final=final)
             self.bus.publish(failure)
         if not expected:
-            self._failure = f"The worker (generation {current.generation}) ended: {describe(ended)}.\n\n{handle.streams.tail()}"
+            how = f"The worker (generation {current.generation}) ended: {describe(ended)}."
+            self.front.failure = f"{how}\n\n{handle.streams.tail()}"
         refused = current.refused.code if current.refused is not None else None
         self.put(words.WorkerExited(current.generation, ended, now, current.listened, refused))
 
@@ -367,25 +338,15 @@ class Supervisor:
             self.put(words.WorkerReady(current.generation))
 
     def _announce(self, current: Current) -> None:
-        if current.told is None or current.ready is None:
+        if current.told is None or current.ready is None or current.handle is None:
             return
         current.announced = True
-        self._failure = ""
+        self.front.serve(current.handle)
         self.changes.ready()
         for address in self.listeners.close_unserved(current.generation) if current.server != "foreign" else []:
             self.bus.publish(events.ListenerClosed(url=address.url))
         self.bus.publish(msgspec.structs.replace(current.told, urls=current.told.urls or self.listeners.urls()))
-        self._reloads.ready(current.generation, current.spawned, current.ready)
-        self.tasks.start_soon(self.pass_connections)
-
-    async def pass_connections(self) -> None:
-        """Give the connections that are kept to whoever serves now."""
-        handle = self.current.handle
-        link = next((link for link in handle.serving() if link.adopts), None) if handle is not None else None
-        if link is not None:
-            await self.connections.give(link)
-        else:
-            self.connections.close()
+        self.reloads.ready(current.generation, current.spawned, current.ready)
 
     def _stop_limit(self) -> float | None:
         handle = self.current.handle

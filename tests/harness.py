@@ -143,6 +143,16 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+def read_all(sock: socket.socket, data: bytes = b"") -> bytes:
+    """All of an answer that begins with `data`, to the end of its chunks or of the connection, which may outlive it."""
+    while not f"\n{data.decode('latin-1')}".endswith("\n0\r\n\r\n"):
+        piece = sock.recv(65536)
+        if not piece:
+            break
+        data += piece
+    return data
+
+
 def fetch(
     port: int,
     path: str = "/",

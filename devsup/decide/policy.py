@@ -133,7 +133,7 @@ def _start(state: State, before: int = 0) -> Step:
     return Starting(generation), (Answer(on=False), Spawn(generation), *timers)
 
 
-def _stop(state: State, then: Literal["start", "end"], *, cut: bool, before: int = 0) -> Step:
+def _stop(state: State, then: Literal["start", "end"], *, cut: bool, before: int = 0) -> tuple[Stopping, Commands]:
     """Stop the current worker; at the end of all also the one before it, or the one that retires."""
     generation, limits, final = state.phase.generation, state.limits, then == "end"
     others: Commands = ()
@@ -216,14 +216,13 @@ def _while_starting(phase: Starting, state: State, fact: Fact) -> Step:
 def _once_ready(phase: Starting, state: State) -> Step:
     generation, before, limits = phase.generation, phase.before, state.limits
     if before and phase.stale:  # what serves is older still, but whole
-        return _stop(state, "start", cut=True, before=before)
+        return _stop(state, "start", cut=False, before=before)
     if before:
         over = Retire(before), SetTimer("retire", limits.drain_timeout, before)
-        return Serving(generation), (*over, OpenGate(generation), Announce(generation))
+        return Serving(generation), (*over, Announce(generation))
     serving = Serving(generation)
     followed, commands = _reload(replace(state, phase=serving)) if phase.stale else (serving, ())
-    gate = (OpenGate(generation),) if limits.reload == "handover" else ()
-    return followed, (Answer(on=False), *gate, Announce(generation), *commands)
+    return followed, (Answer(on=False), Announce(generation), *commands)
 
 
 def _after_failed_start(phase: Starting, state: State, fact: WorkerExited) -> Step:
@@ -329,8 +328,8 @@ def _while_stopping(phase: Stopping, state: State, fact: Fact) -> Step:
         case TimerFired(name="stop"):
             return phase, _kill(phase, state)
         case StopAsked() if phase.then == "start":
-            end = (Retire(phase.before, final=True),) if phase.before else ()
-            return replace(phase, then="end", before=0), end
+            other = phase.before or state.retiring
+            return replace(phase, then="end", before=0), (Retire(other, final=True),) if other else ()
         case StopAsked():
             return phase, _kill(phase, state)
         case _:
@@ -350,6 +349,9 @@ def _while_down(phase: Resting | Broken, state: State, fact: Fact) -> Step:
             return _start(state)
         case TimerFired(name="backoff") if isinstance(phase, Resting):
             return _start(state)
+        case StopAsked() if state.retiring:
+            ending, commands = _stop(state, "end", cut=False)
+            return replace(ending, gone=True), commands[1:]
         case StopAsked():
             return Over(0), ()
         case _:

@@ -68,7 +68,7 @@ class Console:
             case events.WorkerReady():
                 return self._ready(event)
             case events.Reloaded():
-                return [self._reloaded(event)]
+                return self._reloaded(event)
             case events.ReloadWaiting():
                 return self._waiting(event)
             case events.SyntaxBroken():
@@ -106,9 +106,13 @@ class Console:
             lines += [f"[dim]  {_plain(route)}[/dim]" for route in event.routes]
         return lines
 
-    def _reloaded(self, event: events.Reloaded) -> str:
+    def _reloaded(self, event: events.Reloaded) -> list[str]:
         steps = f"waited {event.waited:.2f} s, stopped in {event.stopped:.2f} s, started in {event.started:.2f} s"
-        return f"[green]new code[/green] serves after {event.total:.2f} s ({steps})"
+        lines = [f"[green]new code[/green] serves after {event.total:.2f} s ({steps})"]
+        if self._level == "verbose":
+            timeline = " · ".join(f"{step} {seconds * 1000:.0f}" for step, seconds in event.timeline.items())
+            lines.append(f"[dim]  ms after the save: {timeline}[/dim]")
+        return lines
 
     def _waiting(self, event: events.ReloadWaiting) -> list[str]:
         held = "; new connections are held" if event.held else ""
@@ -154,6 +158,8 @@ class Console:
                 return [f"starting it again in {delay:.2f} s{f' (crash {crashes} within a minute)' if crashes > 1 else ''}"]
             case events.CrashLoop(crashes=crashes):
                 return [f"[red]{crashes} crashes within a minute[/red]: waiting for a save"]
+            case events.ForkServerReady() | events.ForkServerOff() | events.NeverReady():
+                return self._forking(event)
             case events.ReloaderOff(name=name):
                 return [f"[dim]{_plain(name)}'s own reloader is off; devsup reloads, by its rules[/dim]"]
             case events.ForeignServer(command=command):
@@ -179,6 +185,19 @@ class Console:
             case _:
                 return self._reloading(event)
 
+    def _forking(self, event: Event) -> list[str]:
+        match event:
+            case events.ForkServerReady(modules=modules, memory=memory, left=left) if self._level == "verbose":
+                lines = [f"fork server: {modules} modules, {memory / 2**20:.0f} MiB"]
+                lines += [f"  left out: {_plain(name)}, because {_plain(reason)}" for name, reason in left]
+                return [f"[dim]{line}[/dim]" for line in lines]
+            case events.ForkServerOff(reason=reason) if self._level == "verbose":
+                return [f"[dim]no fork server: {_plain(reason)}; reloads start cold[/dim]"]
+            case events.NeverReady(seconds=seconds):
+                return [f"[red]the new code was not ready in {seconds:.0f} s[/red]: it is ended; the old code keeps serving"]
+            case _:
+                return []
+
     def _reloading(self, event: Event) -> list[str]:
         match event:
             case events.ReloadStarted(files=files):
@@ -188,6 +207,8 @@ class Console:
                 return [f"{names} changed: reload" if files else "reload"]
             case events.ReloadSuspended(files=files):
                 return [_suspended(_plain(self._short(path))) for path in files[:_MOST_FILES]]
+            case events.FirstAnswer(seconds=seconds) if self._level == "verbose":
+                return [f"[dim]  first answer {seconds * 1000:.0f} ms after the save[/dim]"]
             case events.ReloadCancelled(reason=reason):
                 return [f"[dim]reload called off: {_plain(reason)}[/dim]"]
             case events.StreamLearned():

@@ -6,8 +6,6 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from devsup.guest.devsup_agent.wire import MAX_FDS
-
 if TYPE_CHECKING:
     from devsup.system.link import Link
 
@@ -25,11 +23,9 @@ class Connections:
     async def give(self, link: Link) -> None:
         """All of them are that worker's."""
         fds, self._kept = self._kept, []
-        for start in range(0, len(fds), MAX_FDS):
-            piece = fds[start : start + MAX_FDS]
-            await link.send("connections", piece)
-            for fd in piece:
-                os.close(fd)
+        await link.send_all("connections", fds)
+        for fd in fds:
+            os.close(fd)
 
     def take(self) -> set[socket.socket]:
         """All of them are the caller's."""

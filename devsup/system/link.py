@@ -51,6 +51,11 @@ class Link:
                 else:
                     await self._stream.send(data)
 
+    async def send_all(self, op: str, fds: Sequence[int]) -> None:
+        """Send any number of descriptors, in as many messages as they take."""
+        for start in range(0, len(fds), MAX_FDS):
+            await self.send(op, fds[start : start + MAX_FDS])
+
     async def ask(self, op: str, fds: Sequence[int] = (), limit: float = _ANSWER_LIMIT, **fields: Any) -> Message | None:
         """Send a question and wait for its answer; None when there is none within `limit` seconds, or the link ends."""
         self._next_id += 1

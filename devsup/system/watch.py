@@ -44,6 +44,7 @@ class Watcher:
         self._opened: frozenset[str] = frozenset()
         self._git: Gitignore | None = None
         self._more = anyio.Event()
+        self.seen = 0.0  # monotonic: when the first change of the last batch was told of
 
     def include(self, paths: Iterable[str]) -> None:
         """Also watch the folders of these files."""
@@ -169,6 +170,7 @@ async def _by_polling(watcher: Watcher, on_batch: OnBatch, folders: Callable[[],
             await watcher.grew(below - known, files)
             known = below
             if files:
+                watcher.seen = time.monotonic()
                 await on_batch(files)
             await anyio.sleep(max(_INTERVAL, took * 20))  # where looking is slow, it is done less often
 
@@ -205,7 +207,7 @@ async def _settled(watcher: Watcher, notify: Inotify) -> tuple[set[str], bool]:
     """The next changes, with all that follow closely: (files, whether some were lost)."""
     new, folders, lost = await notify.changes()
     files, done, checkout = new, False, False
-    began = latest = time.monotonic()
+    watcher.seen = began = latest = time.monotonic()
     while True:
         below = await watcher.grew(folders, new)
         notify.add(below)  # before a look at what is in them: nothing falls between
@@ -236,7 +238,7 @@ async def _by_watchfiles(watcher: Watcher, on_batch: OnBatch) -> None:
             tasks.start_soon(follow, stop)
             await on_batch(set())
             async for batch in watchfiles.awatch(*watcher.folders, watch_filter=None, step=20, stop_event=stop, recursive=False):
-                paths = {path for _, path in batch}
+                watcher.seen, paths = time.monotonic(), {path for _, path in batch}
                 below = await watcher.grew({path for path in paths if Path(path).is_dir()}, paths)
                 await on_batch(paths | {path for folder in below for path in _files_in(folder)})
             tasks.cancel_scope.cancel()
@@ -302,6 +304,11 @@ def newer_of(paths: Iterable[str], at: float) -> dict[str, str]:
 def older_than(paths: Iterable[str], at: float) -> dict[str, str]:
     """Digests of those files that were last written before `at` (seconds since the epoch): what was loaded after it is this."""
     return digests(path for path in paths if (_written(path) or at) < at)
+
+
+def written_last(paths: Iterable[str]) -> float | None:
+    """When the newest of these files was written, in seconds since the epoch; None where none is there."""
+    return max((at for at in map(_written, paths) if at is not None), default=None)
 
 
 def _written(path: str) -> float | None:

@@ -11,7 +11,8 @@ from devsup import events
 from devsup.decide import policy
 from devsup.decide import vocabulary as words
 
-MODES: tuple[Literal["drain", "restart", "off"], ...] = ("drain", "restart", "off")
+Mode = Literal["drain", "handover", "restart", "off"]
+MODES: tuple[Mode, ...] = ("drain", "handover", "restart", "off")
 GENERATIONS = 5
 ROUNDS = 3
 
@@ -22,6 +23,7 @@ class World(NamedTuple):
     alive: frozenset[int] = frozenset()
     spawned: frozenset[int] = frozenset()
     stopped: frozenset[int] = frozenset()
+    retired: frozenset[int] = frozenset()
     killed: frozenset[int] = frozenset()
     gate_closed: bool = False
     answering: bool = False
@@ -41,18 +43,24 @@ def obey(world: World, commands: words.Commands) -> World:
     for command in commands:
         match command:
             case words.Spawn(generation):
-                assert not world.alive, f"two workers at once: {world.alive} and {generation}"
                 assert generation not in world.spawned, f"generation {generation} used twice"
                 alive, spawned = world.alive | {generation}, world.spawned | {generation}
                 world = world._replace(alive=alive, spawned=spawned, gate_closed=False)
-            case words.Stop(generation):
+            case words.Stop(generation, cut):
                 assert generation in world.alive, f"{generation} is told to stop and does not run"
-                assert generation not in world.stopped, f"{generation} retired twice"
+                assert generation not in world.stopped or (cut and generation in world.retired), f"{generation} is stopped twice"
                 world = world._replace(stopped=world.stopped | {generation})
             case words.Kill(generation):
                 assert generation in world.alive, f"{generation} is killed and does not run"
-                assert generation in world.stopped, f"{generation} is killed without having been asked to stop"
+                asked = generation in world.stopped | world.retired or ("boot", generation, 0) not in world.timers
+                assert asked, f"{generation} is killed without having been asked to stop"
                 world = world._replace(killed=world.killed | {generation})
+            case words.Retire(generation, final):
+                assert generation in world.alive, f"{generation} is to retire and does not run"
+                assert generation not in world.retired or final, f"{generation} retires twice"
+                world = world._replace(retired=world.retired | {generation})
+            case words.Announce(generation):
+                assert generation in world.alive, f"{generation} is announced and does not run"
             case words.AskDrain(generation, number):
                 assert generation in world.alive
                 world = world._replace(promises=frozenset({words.Cleared(generation, number)}))
@@ -87,7 +95,11 @@ def facts(node: Node) -> Iterator[tuple[words.Fact, World]]:
     )
     for generation in world.alive:
         yield words.WorkerReady(generation), world
-        gone = world._replace(alive=world.alive - {generation}, promises=frozenset(), gate_closed=False)
+        if generation in world.stopped:
+            yield words.WorkerLeft(generation), world
+        gone = world._replace(alive=world.alive - {generation})
+        if generation == state.phase.generation:
+            gone = gone._replace(promises=frozenset(), gate_closed=False)
         for ended, listened in (
             (events.Exit(code=0), False),
             (events.Exit(code=0), True),
@@ -114,9 +126,10 @@ def walk(limits: words.Limits) -> set[Node]:
             state, commands = policy.step(node.state, fact)
             # The walk is over shapes, not over histories: forget what can matter no more.
             after = obey(world, commands)
-            live = frozenset(timer for timer in after.timers if timer[1] == state.phase.generation)
-            told, killed = after.stopped & after.alive, after.killed & after.alive
-            reached = Node(state, after._replace(timers=live, stopped=told, killed=killed))
+            matter = {state.phase.generation, state.retiring}
+            live = frozenset(timer for timer in after.timers if timer[1] in matter)
+            told, killed, retired = after.stopped & after.alive, after.killed & after.alive, after.retired & after.alive
+            reached = Node(state, after._replace(timers=live, stopped=told, killed=killed, retired=retired))
             check(reached)
             if reached not in seen and max(after.spawned) <= GENERATIONS and state.rounds <= ROUNDS:
                 seen.add(reached)
@@ -128,13 +141,17 @@ def check(node: Node) -> None:
     """What must be so in every state."""
     state, world = node
     phase = state.phase
+    others = {state.retiring, getattr(phase, "before", 0)} - {0}
+    assert len(others) <= 1 or state.limits.reload == "handover"
     match phase:
+        case words.Stopping(gone=True) | words.Resting() | words.Broken() | words.Over():
+            assert world.alive == others, f"{phase} while {world.alive} run"
         case words.Starting(generation) | words.Serving(generation) | words.Waiting(generation) | words.Stopping(generation):
-            assert world.alive == {generation}, f"{phase} while {world.alive} run"
-        case words.Resting() | words.Broken():
-            assert not world.alive
-        case words.Over():
-            assert not world.alive, "devsup would end and leave a worker"
+            assert world.alive == {generation} | others, f"{phase} while {world.alive} run"
+    if state.retiring:
+        ends = any(name == "retire" and generation == state.retiring for name, generation, _ in world.timers)
+        ending = isinstance(phase, words.Stopping) and phase.then == "end"
+        assert ends or ending or state.retiring in world.killed, "a worker retires for ever"
     if isinstance(phase, words.Serving):
         assert not world.gate_closed, "a worker serves behind a closed gate"
         assert not world.answering, "the placeholder answers beside a worker"
@@ -143,7 +160,9 @@ def check(node: Node) -> None:
         assert world.promises or any(name == "drain" for name, _, _ in world.timers), "a wait without an end"
     if isinstance(phase, words.Stopping):
         stopping = any(name == "stop" for name, _, _ in world.timers)
-        assert stopping or phase.generation in world.killed, "a stop without a limit"
+        stopping = stopping or any(name == "retire" for name, _, _ in world.timers)
+        killed = {state.retiring if phase.gone else phase.generation} <= world.killed
+        assert stopping or killed, "a stop without a limit"
     if isinstance(phase, words.Broken) and state.limits.reload != "off":
         assert world.answering, "clients hang while no worker can run"
     if isinstance(phase, words.Resting):
@@ -151,7 +170,7 @@ def check(node: Node) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_reachable_state_is_sound(mode: Literal["drain", "restart", "off"]) -> None:
+def test_every_reachable_state_is_sound(mode: Mode) -> None:
     seen = walk(words.Limits(reload=mode))
     kinds = {type(node.state.phase) for node in seen}
     expected = {words.Starting, words.Serving, words.Stopping, words.Over}
@@ -170,7 +189,7 @@ def test_the_walk_finds_faults(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(phase, state, fact)
 
     monkeypatch.setattr(policy, "_while_stopping", stops_twice)
-    with pytest.raises(AssertionError, match="retired twice"):
+    with pytest.raises(AssertionError, match="stopped twice"):
         walk(words.Limits())
 
 

@@ -90,7 +90,7 @@ OPTIONS = [
     Case("python cannot be run", ["--python", "./main.py", "main:app"], ["main.py"], ["--python /"]),
     Case("service without a config", ["--service", "api", "main:app"], ["api", "no config file"], ["[services.api]"]),
     Case("no command and no config", [], ["nothing to run"], ["devsup run uvicorn main:app"]),
-    Case("reload", ["--reload", "sometimes", "main:app"], ["sometimes", "--reload"], ["drain", "restart", "off"]),
+    Case("reload", ["--reload", "sometimes", "main:app"], ["sometimes", "--reload"], ["drain", "handover", "restart", "off"]),
     Case("watch mode", ["--watch-mode", "some", "main:app"], ["some", "--watch-mode"], ["imported", "all"]),
     Case("drain timeout of 0", ["--drain-timeout", "0", "main:app"], ["--drain-timeout"], ["x>0"]),
     Case("drain timeout is no number", ["--drain-timeout", "soon", "main:app"], ["soon", "--drain-timeout"], ["float"]),

@@ -138,7 +138,7 @@ def test_help_does_not_run_anything(words: list[str], project: Path, environment
 
 OPTIONS = """
 --watch --ignore --watch-mode --reload --drain-timeout --env-file --python --cwd --service --exit-on-failure --verbose --quiet
---log-format
+--log-format --no-fork
 """.split()
 
 
@@ -146,14 +146,14 @@ OPTIONS = """
 def test_run_help_names_every_option(option: str, project: Path, environment: dict[str, str]) -> None:
     done = call("run", "--help", cwd=project, env={**environment, "COLUMNS": "200"})
     assert done.returncode == 0
-    lines = [line for line in done.stdout.splitlines() if re.search(rf"^ .*{option}(?![\w-])", line)]
-    assert len(lines) == 1, done.stdout
-    assert re.search(r"\S {2,}\S", lines[0].strip()), f"{option} has no help"
+    found = re.findall(rf"^ .*{option}(?![\w-])(.*\n.*)", done.stdout, re.MULTILINE)
+    assert len(found) == 1, done.stdout
+    assert re.search(r"\S\s{2,}\S", found[0]), f"{option} has no help"
 
 
 def test_run_help_names_the_choices(project: Path, environment: dict[str, str]) -> None:
     text = call("run", "--help", cwd=project, env={**environment, "COLUMNS": "200"}).stdout
-    for choices in ("[imported|all]", "[drain|restart|off]", "[text|json]"):
+    for choices in ("[imported|all]", "[drain|handover|restart|off]", "[text|json]"):
         assert choices in text
 
 
@@ -422,7 +422,7 @@ def test_the_banner(plain: Callable[..., Plain], project: Path, port: int) -> No
     assert run.stop() == 0
 
 
-@pytest.mark.parametrize("mode", ["drain", "restart", "off"])
+@pytest.mark.parametrize("mode", ["drain", "handover", "restart", "off"])
 def test_the_banner_tells_the_reload_mode(plain: Callable[..., Plain], project: Path, port: int, mode: str) -> None:
     save(project / "main.py", APP)
     run = plain("--reload", mode, "uvicorn", "main:app", "--port", str(port))

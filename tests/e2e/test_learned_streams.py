@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness import LIMIT, Run, fetch, free_port, save, wait_until
+from harness import LIMIT, Run, fetch, free_port, read_all, save, wait_until
 
 Start = Callable[..., Run]
 
@@ -258,10 +258,6 @@ def read_until(sock: socket.socket, text: bytes) -> bytes:
     return data
 
 
-def read_all(sock: socket.socket) -> bytes:
-    return b"".join(iter(lambda: sock.recv(65536), b""))
-
-
 def body_of(raw: bytes) -> bytes:
     """A whole body; one that is cut is an error."""
     head, _, rest = raw.partition(b"\r\n\r\n")
@@ -306,7 +302,7 @@ def test_charts_that_come_back_after_the_first_save_hold_no_later_one(app: App, 
             run.wait_for("StreamLearned", route="/charts", decision="endless")
             app.save(generation + 1)
             run.ready(generation + 1)
-            assert_whole(begun + read_all(sock))
+            assert_whole(read_all(sock, begun))
         run.wait_for_line(f"closed charts {label(generation)}")
     assert not [each for generation in range(2, 6) for each in run.all("ReloadWaiting", generation=generation, held=False)]
     assert app.knows() == {"/charts": {"longest": 0, "endless": True}}
@@ -335,7 +331,7 @@ def test_an_answer_is_never_cut_though_its_page_reconnects_at_once(app: App, ser
             run.wait_for("ReloadWaiting", generation=turn)
             app.let(f"go{turn}")
             answer = begun + read_until(sock, b"last " + label(turn).encode() + b"\n\n")
-            answer += read_all(sock)
+            answer = read_all(sock, answer)
             assert body_of(answer).decode() == f"data: one and the same\n\ndata: last {label(turn)}\n\n"
         run.ready(turn + 1)
         with app.source_of("/chat?until=done") as sock:
@@ -365,7 +361,7 @@ def test_a_stream_that_ends_by_itself_takes_the_verdict_back(app: App, server: s
         app.save(3)
         run.wait_for("ReloadWaiting", generation=2)
         app.let("later")
-        assert body_of(begun + read_all(sock)).decode().endswith(f"last {label(2)}\n\n")
+        assert body_of(read_all(sock, begun)).decode().endswith(f"last {label(2)}\n\n")
     run.ready(3)
     assert app.knows() == {"/chat": {"longest": app.knows()["/chat"]["longest"], "endless": False}}
     assert app.knows()["/chat"]["longest"] >= 1
@@ -398,7 +394,7 @@ def test_what_varies_in_a_path_is_not_part_of_its_route(app: App, server: str) -
         begun = read_until(sock, b"..\n\n")
         app.save(3)
         run.ready(3)
-        assert_whole(begun + read_all(sock))
+        assert_whole(read_all(sock, begun))
     assert not run.all("ReloadWaiting", generation=2, held=False)
 
 
@@ -425,7 +421,7 @@ def test_a_setting_beats_what_was_learned(app: App) -> None:
         app.save(2)
         assert run.wait_for("ReloadWaiting")["active"][0]["stream"] == "", "there is nothing left to set"
         app.let("go")
-        assert body_of(begun + read_all(sock)).decode().endswith(f"last {label(1)}\n\n")
+        assert body_of(read_all(sock, begun)).decode().endswith(f"last {label(1)}\n\n")
     run.ready(2)
     assert not run.all("StreamLearned")
 
@@ -486,7 +482,7 @@ def test_a_camera_holds_no_save_and_is_cut_between_two_pictures(app: App, server
     with app.source_of(f"/camera?piece={piece}", accept="image/avif,*/*;q=0.8") as sock:
         begun = read_until(sock, b"\xff\xd9\r\n")
         app.save(2)
-        body = body_of(begun + read_all(sock))
+        body = body_of(read_all(sock, begun))
     parts = body.split(b"--frame\r\nContent-Type: image/jpeg\r\n\r\n")
     assert parts[0] == b""
     assert parts[1:] == [b"\xff\xd8%d\xff\xd9\r\n" % number for number in range(len(parts) - 1)]
@@ -508,7 +504,7 @@ def test_lines_are_work_unless_they_are_set_to_be_endless(app: App, server: str,
         waiting = run.wait_for("ReloadWaiting")
         assert [(each["name"], each["stream"]) for each in waiting["active"]] == [("GET /rows", "/rows")]
         app.let("go")
-        rows = body_of(begun + read_all(sock)).decode()
+        rows = body_of(read_all(sock, begun)).decode()
     assert set(rows.splitlines()) == {'{"row": 1}'}
     run.ready(2)
     assert run.stop() == 0
@@ -521,7 +517,7 @@ def test_lines_that_are_set_to_be_endless_are_cut_at_a_line_s_end(app: App, serv
     with app.source_of("/rows", accept="*/*") as sock:
         begun = read_until(sock, b"1}\n")
         app.save(2)
-        rows = body_of(begun + read_all(sock)).decode()
+        rows = body_of(read_all(sock, begun)).decode()
     assert rows == '{"row": 1}\n' * (len(rows) // 11)
     run.ready(2)
     assert not run.all("ReloadWaiting", held=False)

@@ -14,7 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from harness import LIMIT, Event, Run, fetch, save, wait_until
+from harness import LIMIT, Event, Run, fetch, read_all, save, wait_until
 
 Start = Callable[..., Run]
 
@@ -302,10 +302,6 @@ def read_until(sock: socket.socket, text: bytes) -> bytes:
     return data
 
 
-def read_all(sock: socket.socket) -> bytes:
-    return b"".join(iter(lambda: sock.recv(65536), b""))
-
-
 def unchunked(raw: bytes) -> tuple[bytes, bool]:
     """A chunked body, and whether its terminator came."""
     head, _, rest = raw.partition(b"\r\n\r\n")
@@ -495,7 +491,7 @@ def test_a_streamed_answer_is_delivered_whole_by_the_old_code(app: App, server: 
         assert waiting["active"][0]["stream"] == ("/tokens" if undecided else ""), "the setting to make is told"
         assert names(run.wait_for("ReloadWaiting", 2)) == [f"{method} /tokens"]
         app.let("go")
-        body, ended = unchunked(start + read_all(sock))
+        body, ended = unchunked(read_all(sock, start))
     assert body.decode() == f"data: one and the same\n\ndata: last {label(1)}\n\n"
     assert ended
     run.ready(2)
@@ -510,7 +506,7 @@ def test_a_stream_that_is_set_to_be_work_is_waited_for(app: App) -> None:
         app.save(2)
         run.wait_for("ReloadWaiting", 2)
         app.let("go")
-        assert unchunked(start + read_all(sock)) == (f"data: one and the same\n\ndata: last {label(1)}\n\n".encode(), True)
+        assert unchunked(read_all(sock, start)) == (f"data: one and the same\n\ndata: last {label(1)}\n\n".encode(), True)
     run.ready(2)
 
 
@@ -532,7 +528,7 @@ def test_an_endless_event_stream_ends_between_two_events_and_new_code_comes(app:
         with app.request(path) as sock:
             start = read_until(sock, b"whole\n\n")
             app.save(generation + 1)
-            body, ended = unchunked(start + read_all(sock))
+            body, ended = unchunked(read_all(sock, start))
         events = body.decode().split("\n\n")
         assert events[-1] == "", "the last event is whole"
         assert events[:-1] == [f"data: {number} whole" for number in range(len(events) - 1)]
@@ -565,7 +561,7 @@ def test_an_endless_stream_goes_on_while_a_reload_waits_for_work(app: App) -> No
         stale = read_until(stream, b"whole\n\n")
         assert wait_until(lambda: read_until(stream, b"whole\n\n") != stale)
         app.let("go")
-        assert unchunked(begun + read_all(work))[0].decode().endswith(f"last {label(1)}\n\n")
+        assert unchunked(read_all(work, begun))[0].decode().endswith(f"last {label(1)}\n\n")
         assert read_all(stream).endswith(b"0\r\n\r\n")
     run.ready(2)
 
@@ -577,7 +573,7 @@ def test_ten_charts_that_reconnect_at_once_do_not_starve_ten_reloads(app: App) -
         try:
             begun = [read_until(chart, b"whole\n\n") for chart in charts]
             app.save(turn + 1)
-            ended = [unchunked(start + read_all(chart))[1] for start, chart in zip(begun, charts, strict=True)]
+            ended = [unchunked(read_all(chart, start))[1] for start, chart in zip(begun, charts, strict=True)]
         finally:
             for chart in charts:
                 chart.close()

@@ -29,7 +29,7 @@ class Agent:
         self._prompts = 0
         self._growth = None
         self.servers = []
-        self.served_once = False
+        self.served_once = self.has_answered = False
         self.final = False  # the stop that goes on is the last one
         self.manages = False  # others serve, this process starts them
         self.manager = None  # pid of the process that would start another in this one's place
@@ -269,6 +269,12 @@ class Agent:
     def _send_files(self):
         files, packages = modules.imported()
         self.send("files", paths=files, packages=packages)
+
+    def answered(self):
+        """The first answer is out."""
+        if not self.has_answered:
+            self.has_answered = True
+            self.send("answered", at=time.monotonic())
 
     def reloader_off(self, name, dirs=(), includes=(), excludes=()):
         """The program asked for its own reloader, which stays off; its rules are kept."""

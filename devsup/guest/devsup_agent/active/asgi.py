@@ -65,6 +65,8 @@ class Tracker:
                 cycle.devsup_since = monotonic()
                 if self.changed is not None:
                     self.changed()
+                if not self.agent.has_answered:
+                    send = self._first(send)
                 if scope["method"] == "GET" and (_EVENT_SOURCE in scope["headers"] or self.agent.settings["streams"]):
                     request = Request(self, scope)
                     request.cycle = cycle
@@ -80,6 +82,16 @@ class Tracker:
 
         devsup.app = app  # type: ignore[attr-defined] # how the routes are found
         return devsup
+
+    def _first(self, send):
+        """Tell of the first answer."""
+
+        def sent(message):
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                asyncio.get_running_loop().call_soon(self.agent.answered)
+            return send(message)
+
+        return sent
 
     async def _http(self, request, app, scope, receive, send):
         request.task = loops.current_task()

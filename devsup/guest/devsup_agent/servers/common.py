@@ -119,6 +119,7 @@ class Drain:
                 self._records.discard(record)
             self._check()
         agent.background.leave(record)
+        agent.answered()
 
     def changed(self):
         """Something that a record says may have changed."""

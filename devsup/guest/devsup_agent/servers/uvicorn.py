@@ -117,6 +117,7 @@ def _patch_config(config_class):
     def loaded(self):
         load(self)
         with guard("a hook of uvicorn"):
+            agent.send("loaded", at=time.monotonic())
             self.devsup = asgi.Tracker(agent)
             self.loaded_app = self.devsup.wrap(self.loaded_app)
 
