@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal as signals
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,15 @@ class Exit(msgspec.Struct, frozen=True):
 
     code: int | None = None
     signal: int | None = None
+
+    @property
+    def text(self) -> str:
+        """'exit code 3' or 'SIGKILL'."""
+        if self.signal is None:
+            return f"exit code {self.code}"
+        with suppress(ValueError):
+            return signals.Signals(self.signal).name
+        return f"signal {self.signal}"
 
 
 class Active(msgspec.Struct, frozen=True):
@@ -94,12 +104,16 @@ class WorkerExited(Event, frozen=True):
 
 
 class WorkerFailed(Event, frozen=True):
-    """The worker ended before it was ready; `tail` is the end of what it printed. With `final` no save starts another."""
+    """The worker ended before it was ready; `tail` is the end of what it printed. With `final` no save starts another.
+
+    With `serving` the code before it keeps answering.
+    """
 
     generation: int
     exit: Exit
     tail: str
     final: bool = False
+    serving: bool = False
 
 
 class RestartScheduled(Event, frozen=True):
@@ -215,9 +229,16 @@ class ForkServerReady(Event, frozen=True):
 
 
 class ForkServerOff(Event, frozen=True):
-    """Every worker is started cold from now on."""
+    """Every worker is started cold from now on; `shown` where the user has seen the reason happen."""
 
     reason: str
+    shown: bool = False
+
+
+class ForkDoubted(Event, frozen=True):
+    """A forked worker has died, and nothing says that a cold start would have: that is tried next."""
+
+    how: str
 
 
 class WorkLost(Event, frozen=True):

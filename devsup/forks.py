@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 from typing import TYPE_CHECKING
 
 import anyio
@@ -12,17 +15,21 @@ from devsup.system.spawn import Spawned, spawn, unbuffered
 from devsup.system.worker import worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from anyio.abc import TaskGroup
 
     from devsup.events import Bus
     from devsup.launch import Plan
+    from devsup.supervisor import Current
     from devsup.system.link import Link, Message
     from devsup.system.meeting import Meeting
     from devsup.system.terminal import Terminal
 
 _PAUSE = 0.3  # seconds after the worker is ready: its first requests come first
+_SOON = 5.0  # seconds of service after which nobody doubts that a worker runs
+_CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
+_FRAME = re.compile(r'^  File "([^"]+)", line', re.MULTILINE)
 _TRIES = 4  # each without what the ones before could not import
 
 
@@ -46,6 +53,7 @@ class Forks:
         self._servers: dict[Link, ForkServer] = {}
         self._skip: set[str] = set()
         self._distrusted = not plan.fork
+        self._doubt = ""  # what a forked worker died of
         self._building: anyio.CancelScope | None = None
 
     # -- what its link tells ----------------------------------------------------------------------------------------
@@ -146,18 +154,20 @@ class Forks:
         if server is not None:
             await server.link.send("leave")
 
-    def _off(self, reason: str) -> None:
+    def _off(self, reason: str, *, shown: bool = False) -> None:
         self._distrusted = True
-        self._bus.publish(events.ForkServerOff(reason=reason))
+        self._bus.publish(events.ForkServerOff(reason=reason, shown=shown))
 
     # -- forking ----------------------------------------------------------------------------------------------------
 
-    async def spawn(self, environ: Mapping[str, str]) -> Spawned | None:
-        """A forked worker; None when it must be a cold start."""
+    async def spawn(self, environ: Mapping[str, str], changed: Iterable[str], label: str) -> Spawned | None:
+        """A forked worker; None when it must be a cold start. `changed` are the files that the worker is to load anew."""
         server = self._server
-        if server is None or self._distrusted or server.environ != _without_ours(environ) or await server.is_stale():
+        if server is None or self._doubt or any(os.path.basename(path).startswith(".env") for path in changed):  # noqa: PTH119
             return None
-        streams = self._terminal.streams()
+        if server.environ != _without_ours(environ) or await server.is_stale():
+            return None
+        streams = self._terminal.streams(label)
         try:
             child = await server.fork(unbuffered(environ, self._terminal), streams)
         finally:
@@ -167,10 +177,32 @@ class Forks:
             return None
         return Spawned(child, streams)
 
-    def distrust(self, reason: str) -> None:
-        """A fork did what a cold start does not: none from now on."""
-        self._server = None
-        self._off(reason)
+    def doubts(self, worker: Current, ended: events.Exit, served: float | None, tail: str) -> bool:
+        """Whether the fork may be to blame for a worker's end: it came soon, and not of what has just been saved.
+
+        Whether it is, a cold start will tell.
+        """
+        if served is not None and served > _SOON:
+            return False
+        if not worker.forked:
+            self._doubt = ""  # a cold start fares no better
+            return False
+        frames = _FRAME.findall(tail)
+        of_the_save = bool(frames) and frames[-1] in worker.changed
+        if of_the_save or not ((ended.code or 0) > 0 or ended.signal in _CRASHES):
+            return False
+        self._doubt = ended.text
+        self._bus.publish(events.ForkDoubted(how=ended.text))
+        return True
+
+    async def watch(self, lives: Callable[[], bool]) -> None:
+        """A worker that was started cold serves: if it goes on to, who was forked before it had died of that."""
+        await anyio.sleep(_SOON)
+        if self._doubt and lives():
+            reason = f"a forked worker ended with {self._doubt}, one that was started cold did not"
+            self._doubt = ""
+            await self._leave()
+            self._off(reason, shown=True)
 
 
 def _without_ours(environ: Mapping[str, str]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from devsup.system import interpreter
 from devsup.system.keeper import Keeper
 from devsup.system.meeting import Meeting
 from devsup.system.output import Output
-from devsup.system.spawn import Spawned, spawn
+from devsup.system.spawn import Spawned, raise_limits, spawn
 from devsup.system.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ class Plan:
     settings: Mapping[str, Any]  # for the agent: streams, stream_grace, background_grace
     probe: str = "tcp"
     fork: bool = False
+
+    def label(self, generation: int) -> str:
+        """What stands before a worker's lines where two may run at once."""
+        return f"{self.name}.{generation}" if self.limits.reload == "handover" else ""
 
 
 def make_plan(options: Options, found: Interpreter) -> Plan:
@@ -211,20 +215,22 @@ def launch(options: Options) -> Iterator[Launched]:
             signal.signal(number, lambda number, _frame: signals.append(number))
         keeper = Keeper(meeting.run, meeting.folder)
         stack.callback(keeper.close)
-        first = spawn(plan.command, plan.cwd, {**plan.environment(), **meeting.environment(1)}, terminal)
+        first = spawn(plan.command, plan.cwd, {**plan.environment(), **meeting.environment(1)}, terminal, plan.label(1))
+        raise_limits()
         stack.callback(first.kill)
         keeper.watch(first.process.pid)
         yield Launched(options, plan, found, meeting, output, terminal, keeper, first, signals)
 
 
-def json_line(service: str) -> Callable[[str, str], bytes]:
+def json_line(service: str) -> Callable[[str, str, str], bytes]:
     """The form of a worker's line in `--log-format json`."""
     import time  # noqa: PLC0415 - few ask for it
 
     import msgspec  # noqa: PLC0415 - as above
 
-    def line(stream: str, text: str) -> bytes:
-        record = {"at": round(time.time(), 6), "service": service, "event": "Line", "stream": stream, "line": text}
+    def line(stream: str, text: str, worker: str) -> bytes:
+        more = {"worker": worker} if worker else {}
+        record = {"at": round(time.time(), 6), "service": service, "event": "Line", "stream": stream, "line": text, **more}
         return msgspec.json.encode(record) + b"\n"
 
     return line

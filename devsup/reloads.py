@@ -61,9 +61,12 @@ class Reloads:
         before, self._phase = self._phase, phase
         now = time.monotonic()
         match phase:
-            case words.Waiting(generation) if not isinstance(before, words.Waiting):
+            case words.Waiting(generation) if not _waits(before):
                 self._begin(generation, now)
-                self._tasks.start_soon(self._report, phase)
+                self._tasks.start_soon(self._report)
+            case words.Serving(generation, stale=True) if not _waits(before):  # an older worker has yet to finish
+                self._begin(generation, now)
+                self._tasks.start_soon(self._report)
             case words.Stopping(generation, then="start"):
                 (self._current or self._begin(generation, now)).marks["drained"] = now
             case words.Starting(generation, before=before_serves) if generation != before.generation and self._is_reload(before):
@@ -75,7 +78,7 @@ class Reloads:
                 self._tasks.start_soon(self._report_end, phase)
             case words.Broken():
                 self._current = None  # the save that mends it begins another one
-            case words.Serving(generation) if isinstance(before, words.Waiting) or generation < before.generation:
+            case words.Serving(generation, stale=False) if _waits(before) or generation < before.generation:
                 self._current = None
             case _:
                 pass
@@ -129,15 +132,20 @@ class Reloads:
             if left is None or left > 0:
                 self._bus.publish(events.StopWaiting(generation=phase.generation, active=active, left=left))
 
-    async def _report(self, wait: words.Waiting) -> None:
+    async def _report(self) -> None:
         """Say at once what a reload waits for, and again as time passes."""
-        since, pauses = time.monotonic(), _pauses()
-        while isinstance(self._phase, words.Waiting) and self._phase.first == wait.first:
+        since, pauses, reload = time.monotonic(), _pauses(), self._current
+        while self._current is reload and _waits(self._phase):
             active = await self._active()
-            if active and isinstance(self._phase, words.Waiting):
-                waited, held = time.monotonic() - since, self._phase.closed
-                self._bus.publish(events.ReloadWaiting(generation=wait.generation, active=active, seconds=waited, held=held))
+            if active and _waits(self._phase):
+                waited, held = time.monotonic() - since, getattr(self._phase, "closed", False)
+                generation = self._phase.generation
+                self._bus.publish(events.ReloadWaiting(generation=generation, active=active, seconds=waited, held=held))
             await anyio.sleep(next(pauses))
+
+
+def _waits(phase: words.Phase) -> bool:
+    return isinstance(phase, words.Waiting) or (isinstance(phase, words.Serving) and phase.stale)
 
 
 def _pauses() -> Iterator[float]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -60,6 +58,7 @@ class Current:
     told: events.WorkerReady | None = None  # once it serves
     announced: bool = False
     forked: bool = False
+    changed: frozenset[str] = frozenset()  # files that it is to load anew
     private: set[Address] = field(default_factory=set)  # that it listens on at any free port
     places: dict[Address, str] = field(default_factory=dict)  # which code bound those
 
@@ -137,7 +136,8 @@ class Supervisor:
         match command:
             case words.Spawn(generation):
                 passed = time.monotonic() - self._first[1] if self._first is not None else 0.0
-                self.current = self.workers[generation] = Current(generation, time.monotonic() - passed)
+                changed = frozenset(self.changes.dirty)
+                self.current = self.workers[generation] = Current(generation, time.monotonic() - passed, changed=changed)
                 self.changes.spawned(generation, passed)
                 self.tasks.start_soon(self._live, self.current)
             case words.SetTimer():
@@ -275,9 +275,10 @@ class Supervisor:
         kept = " ".join(map(str, self.listeners.ports()))
         ours = {**self._meeting.environment(current.generation), **self.changes.environment(), "DEVSUP_KEPT": kept}
         environment = {**self.plan.environment(), **ours}
-        forked = await self.forks.spawn(environment)
+        label = self.plan.label(current.generation)
+        forked = await self.forks.spawn(environment, current.changed, label)
         current.forked = forked is not None
-        return forked or spawn(self.plan.command, self.plan.cwd, environment, self.terminal)
+        return forked or spawn(self.plan.command, self.plan.cwd, environment, self.terminal, label)
 
     def _ended(self, current: Current, handle: WorkerHandle, ended: events.Exit) -> None:
         """The main process is gone: tell it, and let the policy go on."""
@@ -288,22 +289,24 @@ class Supervisor:
         if is_newest:
             self.terminal.prompting = False
         failed = served is None and not expected and (ended.code != 0 or current.listened)
+        doubted = not expected and self.forks.doubts(current, ended, served, handle.streams.tail())
         if current.refused is not None and failed:
             self.bus.publish(current.refused)
         self.bus.publish(
             events.WorkerExited(generation=current.generation, pid=handle.pid, exit=ended, served=served, expected=expected)
         )
-        if current.refused is None and failed:
+        if current.refused is None and failed and not doubted:
             self.changes.failed()
             limits = self.plan.limits
             final = limits.reload == "off" or limits.exit_on_failure
-            failure = events.WorkerFailed(generation=current.generation, exit=ended, tail=handle.streams.tail(), final=final)
-            self.bus.publish(failure)
+            tail, serving = handle.streams.tail(), len(self.workers) > 1
+            failed_event = events.WorkerFailed(generation=current.generation, exit=ended, tail=tail, final=final, serving=serving)
+            self.bus.publish(failed_event)
         if not expected:
-            how = f"The worker (generation {current.generation}) ended: {describe(ended)}."
+            how = f"The worker (generation {current.generation}) ended: {ended.text}."
             self.front.failure = f"{how}\n\n{handle.streams.tail()}"
         refused = current.refused.code if current.refused is not None else None
-        self.put(words.WorkerExited(current.generation, ended, now, current.listened, refused))
+        self.put(words.WorkerExited(current.generation, ended, now, current.listened, refused, doubted))
 
     async def wake_sleeper(self, current: Current, link: Link) -> None:
         """A server that ran in a thread has ended: a main thread that sleeps beside it is told, as by Ctrl-C."""
@@ -323,6 +326,12 @@ class Supervisor:
         if current.handle is None or (current.ready is not None and not (current.server == "foreign" != server)):
             return
         current.ready, current.server = time.monotonic(), server
+        if server == "foreign" and self.plan.limits.reload == "handover" and not any(w.announced for w in self.workers.values()):
+            problem = "--reload handover needs devsup inside the server, to hand its listener from one worker to the next."
+            remedy = "This one has no agent: run it with --reload drain (or restart)."
+            current.refused = events.Refused(problem=problem, remedy=remedy, code=2)
+            self.bus.publish(current.refused)
+            self.put(words.StopAsked())
         current.told = events.WorkerReady(
             generation=current.generation,
             pid=current.handle.pid,
@@ -341,6 +350,8 @@ class Supervisor:
         if current.told is None or current.ready is None or current.handle is None:
             return
         current.announced = True
+        if not current.forked:
+            self.tasks.start_soon(self.forks.watch, lambda: current is self.current and current.generation in self.workers)
         self.front.serve(current.handle)
         self.changes.ready()
         for address in self.listeners.close_unserved(current.generation) if current.server != "foreign" else []:
@@ -355,18 +366,21 @@ class Supervisor:
     # -- questions ---------------------------------------------------------------------------------------------------
 
     async def active(self, limit: float = float("inf")) -> list[events.Active]:
-        """What is active in the current worker, as its agents tell within `limit` seconds."""
-        handle, found = self.current.handle, list[events.Active]()
+        """What a reload waits for, as the agents tell within `limit` seconds; with none under way, all that is active."""
+        found = list[events.Active]()
+        deferred = isinstance(self._phase, words.Serving) and self._phase.stale  # until an older worker has finished
+        asked = [each.handle for each in self.workers.values() if each.handle and not (deferred and each is self.current)]
 
         async def ask(link: Link) -> None:
             answer = await link.ask("status")
             found.extend(events.Active(**item) for item in (answer["items"] if answer is not None else ()))
 
         with anyio.move_on_after(limit):
-            if handle is not None and not handle.serving():
+            links = [link for handle in asked for link in handle.serving()]
+            if asked and not links:
                 return await self.foreign.active()
             async with anyio.create_task_group() as asking:
-                for link in handle.serving() if handle is not None else ():
+                for link in links:
                     asking.start_soon(ask, link)
         return found
 
@@ -383,12 +397,3 @@ class Supervisor:
         link = next(iter(handle.links), None) if handle is not None and paths else None
         answer = await link.ask("compile", paths=paths) if link is not None else None
         return [events.BrokenFile(**error) for error in answer["errors"]] if answer is not None else []
-
-
-def describe(ended: events.Exit) -> str:
-    """'exit code 3' or 'SIGKILL'."""
-    if ended.signal is None:
-        return f"exit code {ended.code}"
-    with suppress(ValueError):
-        return signal.Signals(ended.signal).name
-    return f"signal {ended.signal}"

@@ -322,14 +322,15 @@ def _while_stopping(phase: Stopping, state: State, fact: Fact) -> Step:
         case WorkerExited() if phase.then == "start":
             return _start(state, phase.before)
         case WorkerExited():
-            return (replace(phase, gone=True) if state.retiring else Over(0)), ()
+            return (replace(phase, gone=True) if state.retiring else Over(fact.refused or 0)), ()
         case TimerFired(name="stop") if state.prompting and phase.then == "end":
             return phase, (SetTimer("stop", state.limits.stop_timeout, phase.generation),)
         case TimerFired(name="stop"):
             return phase, _kill(phase, state)
         case StopAsked() if phase.then == "start":
             other = phase.before or state.retiring
-            return replace(phase, then="end", before=0), (Retire(other, final=True),) if other else ()
+            limit = SetTimer("retire", state.limits.stop_timeout, other, 1)
+            return replace(phase, then="end", before=0), (Retire(other, final=True), limit) if other else ()
         case StopAsked():
             return phase, _kill(phase, state)
         case _:

@@ -15,18 +15,6 @@ if TYPE_CHECKING:
     from devsup.events import Event
 
 Level = Literal["quiet", "normal", "verbose"]
-_SIGNALS = {
-    1: "SIGHUP",
-    2: "SIGINT",
-    3: "SIGQUIT",
-    4: "SIGILL",
-    6: "SIGABRT",
-    7: "SIGBUS",
-    8: "SIGFPE",
-    9: "SIGKILL",
-    11: "SIGSEGV",
-    15: "SIGTERM",
-}
 _MOST_FILES = 5  # in one report
 
 
@@ -139,12 +127,14 @@ class Console:
         if event.expected or self._refused or (event.served is None and event.exit.code == 0):
             return [f"[dim]worker {event.generation} (pid {event.pid}) ended[/dim]"] if self._level == "verbose" else []
         served = "" if event.served is None else f" after {event.served:.1f} s of service"
-        return [f"[red]worker (pid {event.pid}) ended[/red] with {_exit(event.exit)}{served}"]
+        return [f"[red]worker (pid {event.pid}) ended[/red] with {event.exit.text}{served}"]
 
     def _failed(self, event: events.WorkerFailed | events.Refused) -> list[str]:
         if isinstance(event, events.Refused):
             self._refused = True
             return [f"[red]{_plain(event.problem)}[/red] {_plain(event.remedy)}"]
+        if event.serving:
+            return ["[red]the new code did not start[/red]: the old code keeps serving until a save that does"]
         return ["[red]it did not start[/red]" + ("" if event.final else ": save a file to try again")]
 
     def _simple(self, event: Event) -> list[str]:
@@ -158,7 +148,7 @@ class Console:
                 return [f"starting it again in {delay:.2f} s{f' (crash {crashes} within a minute)' if crashes > 1 else ''}"]
             case events.CrashLoop(crashes=crashes):
                 return [f"[red]{crashes} crashes within a minute[/red]: waiting for a save"]
-            case events.ForkServerReady() | events.ForkServerOff() | events.NeverReady():
+            case events.ForkServerReady() | events.ForkServerOff() | events.ForkDoubted() | events.NeverReady():
                 return self._forking(event)
             case events.ReloaderOff(name=name):
                 return [f"[dim]{_plain(name)}'s own reloader is off; devsup reloads, by its rules[/dim]"]
@@ -191,8 +181,10 @@ class Console:
                 lines = [f"fork server: {modules} modules, {memory / 2**20:.0f} MiB"]
                 lines += [f"  left out: {_plain(name)}, because {_plain(reason)}" for name, reason in left]
                 return [f"[dim]{line}[/dim]" for line in lines]
-            case events.ForkServerOff(reason=reason) if self._level == "verbose":
+            case events.ForkServerOff(reason=reason, shown=shown) if shown or self._level == "verbose":
                 return [f"[dim]no fork server: {_plain(reason)}; reloads start cold[/dim]"]
+            case events.ForkDoubted(how=how):
+                return [f"[dim]the forked worker ended with {how}: trying a cold start[/dim]"]
             case events.NeverReady(seconds=seconds):
                 return [f"[red]the new code was not ready in {seconds:.0f} s[/red]: it is ended; the old code keeps serving"]
             case _:
@@ -299,9 +291,3 @@ def _plain(text: str) -> str:
     from rich.markup import escape  # noqa: PLC0415 - loaded with the first line anyway
 
     return escape("".join(char if char.isprintable() else "?" for char in text))
-
-
-def _exit(ended: events.Exit) -> str:
-    if ended.signal is not None:
-        return _SIGNALS.get(ended.signal, f"signal {ended.signal}")
-    return f"exit code {ended.code}"

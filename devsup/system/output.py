@@ -19,8 +19,8 @@ _LINES = 400
 class Channel:
     """One stream of one worker: where its bytes come from and go to, and the end of what came."""
 
-    def __init__(self, source: int, target: int | None, name: str) -> None:
-        self.source, self.target, self.name = source, target, name
+    def __init__(self, source: int, target: int | None, name: str, label: str) -> None:
+        self.source, self.target, self.name, self.label = source, target, name, label
         self.done = threading.Event()
         self.ending = False  # the process is gone: what is in the pipe now is the rest
         self._tail = bytearray()
@@ -40,7 +40,7 @@ class Channel:
 class Output:
     """The thread, and what it has to do. `lines` renders a worker's line; without it bytes pass as they are."""
 
-    def __init__(self, lines: Callable[[str, str], bytes] | None = None) -> None:
+    def __init__(self, lines: Callable[[str, str, str], bytes] | None = None) -> None:
         self._lines = lines
         self._channels: dict[int, Channel] = {}
         self._texts: deque[tuple[int, bytes]] = deque()
@@ -49,6 +49,7 @@ class Output:
         os.set_blocking(self._wake_read, False)
         self._stop = False
         self._at_line_start = True
+        self._last: Channel | None = None  # that has a label, and wrote
         self._broken = False
         self._thread = threading.Thread(target=self._run, name="devsup-output", daemon=True)
 
@@ -63,9 +64,12 @@ class Output:
         for fd in (self._wake_read, self._wake_write, *self._channels):
             os.close(fd)
 
-    def add(self, source: int, target: int | None, name: str) -> Channel:
-        """Copy what comes from `source` to `target` (1 or 2; None: nowhere) until its end; owns `source` from now on."""
-        channel = Channel(source, target, name)
+    def add(self, source: int, target: int | None, name: str, label: str = "") -> Channel:
+        """Copy what comes from `source` to `target` (1 or 2; None: nowhere) until its end; owns `source` from now on.
+
+        A `label` stands before each line.
+        """
+        channel = Channel(source, target, name, label)
         os.set_blocking(source, False)
         self._changes.append(channel)
         self._wake()
@@ -139,11 +143,21 @@ class Output:
         if channel.target is None:
             return
         if self._lines is None:
-            self._write(channel.target, data)
+            self._write(channel.target, self._labelled(channel, data) if channel.label else data)
             return
         *lines, channel.partial = (channel.partial + data).split(b"\n")
         for line in lines:
-            self._write(channel.target, self._lines(channel.name, line.decode("utf-8", "replace").rstrip("\r")))
+            text = line.decode("utf-8", "replace").rstrip("\r")
+            self._write(channel.target, self._lines(channel.name, text, channel.label))
+
+    def _labelled(self, channel: Channel, data: bytes) -> bytes:
+        """Each line after its label; a line that another has begun is ended first."""
+        label = f"{channel.label} | ".encode()
+        last, self._last = self._last, channel
+        text = data[:-1].replace(b"\n", b"\n" + label) + data[-1:]
+        if self._at_line_start:
+            return label + text
+        return text if last is channel else b"\n" + label + text
 
     def _say(self) -> None:
         while self._texts:

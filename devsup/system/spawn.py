@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 from contextlib import suppress
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from devsup.system.terminal import Streams, Terminal
+
+
+_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # as devsup was given it, and as its workers get it
+
+
+def raise_limits() -> None:
+    """Let this process have as many open files as it may: it keeps the connections of its workers."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # macOS takes no infinity here
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class Process(Protocol):
@@ -87,10 +98,14 @@ def unbuffered(env: Mapping[str, str], terminal: Terminal) -> Mapping[str, str]:
     return env if terminal.is_tty else {"PYTHONUNBUFFERED": "1", **env}
 
 
-def spawn(command: Sequence[str], cwd: str, env: Mapping[str, str], terminal: Terminal, *, shown: bool = True) -> Spawned:
-    """Start `command`; what it prints is `shown` or dropped. Raises UsageError when that cannot be."""
-    streams = terminal.streams(shown=shown)
+def spawn(
+    command: Sequence[str], cwd: str, env: Mapping[str, str], terminal: Terminal, label: str = "", *, shown: bool = True
+) -> Spawned:
+    """Start `command`; what it prints is shown, with a `label` before each line, or dropped. Raises UsageError if it cannot."""
+    streams = terminal.streams(label, shown=shown)
     env = unbuffered(env, terminal)
+    raised = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_files, raised[1]))
     try:
         # Not anyio's, which cannot make a terminal the child's controlling one.
         process = subprocess.Popen(
@@ -108,5 +123,6 @@ def spawn(command: Sequence[str], cwd: str, env: Mapping[str, str], terminal: Te
         problem = f"{command[0]} could not be started: {getattr(exc, 'strerror', None) or exc}."
         raise UsageError(problem, f'Look at it with "ls -l {command[0]}".') from exc
     finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, raised)
         streams.started()
     return Spawned(Child(process), streams)

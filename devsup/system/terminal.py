@@ -83,28 +83,28 @@ class Terminal:
             with suppress(OSError, termios.error):
                 termios.tcsetattr(0, termios.TCSADRAIN, self._before)
 
-    def streams(self, *, shown: bool = True) -> Streams:
+    def streams(self, label: str = "", *, shown: bool = True) -> Streams:
         """Fresh streams for a worker that is about to start, which has the keys then; or for what nobody is to see."""
-        streams = self._streams(1, 2) if shown else self._streams(None, None)
+        streams = self._streams(1, 2, label) if shown else self._streams(None, None, label)
         if shown:
             self._current = streams
         return streams
 
-    def _streams(self, to_out: int | None, to_err: int | None) -> Streams:
+    def _streams(self, to_out: int | None, to_err: int | None, label: str) -> Streams:
         if not self.is_tty:
             out_read, out_write = os.pipe()
             err_read, err_write = os.pipe()
-            channels = (self._output.add(out_read, to_out, "stdout"), self._output.add(err_read, to_err, "stderr"))
+            channels = (self._output.add(out_read, to_out, "stdout", label), self._output.add(err_read, to_err, "stderr", label))
             return Streams(None, out_write, err_write, channels)
         master, slave = self._pair()
-        out = self._output.add(os.dup(master), to_out, "stdout")
+        out = self._output.add(os.dup(master), to_out, "stdout", label)
         if os.isatty(2):
             # One of its own, so that a diagnosis can tell errors from output.
             err_master, err_slave = self._pair()
-            err = self._output.add(os.dup(err_master), to_err, "stderr")
+            err = self._output.add(os.dup(err_master), to_err, "stderr", label)
         else:
             err_read, err_slave = os.pipe()
-            err_master, err = -1, self._output.add(err_read, to_err, "stderr")
+            err_master, err = -1, self._output.add(err_read, to_err, "stderr", label)
         masters = [each for each in (master, err_master) if each >= 0]
         return Streams(slave, slave, err_slave, (out, err), os.ttyname(slave), masters)
 

@@ -13,8 +13,8 @@ from devsup.decide import vocabulary as words
 
 Mode = Literal["drain", "handover", "restart", "off"]
 MODES: tuple[Mode, ...] = ("drain", "handover", "restart", "off")
-GENERATIONS = 5
-ROUNDS = 3
+GENERATIONS = 4
+ROUNDS = 2
 
 
 class World(NamedTuple):
@@ -126,8 +126,8 @@ def walk(limits: words.Limits) -> set[Node]:
             state, commands = policy.step(node.state, fact)
             # The walk is over shapes, not over histories: forget what can matter no more.
             after = obey(world, commands)
-            matter = {state.phase.generation, state.retiring}
-            live = frozenset(timer for timer in after.timers if timer[1] in matter)
+            whose = {"retire": state.retiring}
+            live = frozenset(each for each in after.timers if each[1] == whose.get(each[0], state.phase.generation))
             told, killed, retired = after.stopped & after.alive, after.killed & after.alive, after.retired & after.alive
             reached = Node(state, after._replace(timers=live, stopped=told, killed=killed, retired=retired))
             check(reached)
