@@ -23,7 +23,8 @@ from devsup.system import ports, probe, tcp
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from devsup.supervisor import Current, Supervisor
+    from devsup.current import Current
+    from devsup.supervisor import Supervisor
     from devsup.system.listener import Address
     from devsup.system.tree import Tree
     from devsup.system.worker import WorkerHandle

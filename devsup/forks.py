@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from devsup.current import Current
     from devsup.events import Bus
     from devsup.launch import Plan
-    from devsup.supervisor import Current
     from devsup.system.link import Link, Message
     from devsup.system.meeting import Meeting
     from devsup.system.terminal import Terminal

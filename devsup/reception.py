@@ -15,8 +15,9 @@ from devsup.system.link import adopt
 from devsup.system.listener import Address
 
 if TYPE_CHECKING:
+    from devsup.current import Current
     from devsup.learned import Learned
-    from devsup.supervisor import Current, Supervisor
+    from devsup.supervisor import Supervisor
     from devsup.system.link import Link, LinkServer, Message
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
@@ -13,6 +12,7 @@ import msgspec
 
 from devsup import events
 from devsup.changes import Changes
+from devsup.current import Current
 from devsup.decide import policy
 from devsup.decide import vocabulary as words
 from devsup.errors import UsageError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from devsup.events import Bus
     from devsup.launch import Plan
     from devsup.system.link import Link
-    from devsup.system.listener import Address, Listeners
+    from devsup.system.listener import Listeners
     from devsup.system.meeting import Meeting
     from devsup.system.spawn import Spawned
     from devsup.system.terminal import Terminal
@@ -40,27 +40,6 @@ if TYPE_CHECKING:
 _LAST_WORDS = 0.2  # seconds to say what is cut
 _LETS_GO = 0.5  # seconds that a worker has to let nothing new in: longer, and its loop hangs
 _SLEEPER = 0.3  # seconds that a program has to notice the end of its server
-
-
-@dataclass
-class Current:
-    """What is known of the current worker besides its process."""
-
-    generation: int
-    spawned: float  # monotonic
-    handle: WorkerHandle | None = None
-    ready: float | None = None  # monotonic
-    server: str = ""  # that it serves by, as far as is known
-    listened: bool = False
-    refused: events.Refused | None = None
-    intended: tuple[str, int] | None = None
-    started: anyio.Event = field(default_factory=anyio.Event)  # there is a handle
-    told: events.WorkerReady | None = None  # once it serves
-    announced: bool = False
-    forked: bool = False
-    changed: frozenset[str] = frozenset()  # files that it is to load anew
-    private: set[Address] = field(default_factory=set)  # that it listens on at any free port
-    places: dict[Address, str] = field(default_factory=dict)  # which code bound those
 
 
 class Supervisor:
@@ -153,23 +132,31 @@ class Supervisor:
             case words.Retire(_, final) if handle is not None:
                 self.front.wait()
                 await self._retire(handle, final=final)
-            case words.AskDrain(generation, number) if handle is not None:
-                await self._ask(handle, "drain", words.Cleared(generation, number))
-            case words.CloseGate(generation, number) if handle is not None:
-                self.front.wait()
-                await self._ask(handle, "close_gate", words.Drained(generation, number))
-            case words.OpenGate() if handle is not None:
-                await handle.tell("open_gate")
-                self.front.serve(handle)
             case words.Stop(_, cut, final) if handle is not None:
                 await handle.stop(cut=cut, final=final)
             case words.Kill() if handle is not None:
                 await self._name_lost()
                 await anyio.to_thread.run_sync(handle.kill)
+            case words.AskDrain() | words.CloseGate() | words.OpenGate() if handle is not None:
+                await self._drain(handle, command)
             case words.Announce() | words.Retire() | words.AskDrain() | words.CloseGate() | words.OpenGate():
                 return  # it could not even be started
             case words.Stop() | words.Kill():
                 return
+            case _:
+                assert_never(command)
+
+    async def _drain(self, handle: WorkerHandle, command: words.AskDrain | words.CloseGate | words.OpenGate) -> None:
+        match command:
+            case words.AskDrain(generation, number):
+                await self._ask(handle, "drain", words.Cleared(generation, number))
+            case words.CloseGate(generation, number):
+                self.front.wait()
+                await self._ask(handle, "close_gate", words.Drained(generation, number))
+            case words.OpenGate(generation):
+                await handle.tell("open_gate")
+                if self.workers[generation].announced:
+                    self.front.serve(handle)
             case _:
                 assert_never(command)
 
@@ -205,7 +192,11 @@ class Supervisor:
 
     def holds(self) -> bool:
         """Whether no process of the current worker may let anything new in."""
-        return isinstance(self._phase, words.Stopping) or (isinstance(self._phase, words.Waiting) and self._phase.closed)
+        match self._phase:
+            case words.Waiting(closed=held) | words.Starting(before=held):
+                return bool(held)
+            case phase:
+                return isinstance(phase, words.Stopping)
 
     async def joins(self, link: Link) -> None:
         """A process serves late, when the others let nothing new in any more: it is waited for as they are."""
@@ -274,6 +265,8 @@ class Supervisor:
             return spawned
         kept = " ".join(map(str, self.listeners.ports()))
         ours = {**self._meeting.environment(current.generation), **self.changes.environment(), "DEVSUP_KEPT": kept}
+        if self.holds():
+            ours["DEVSUP_HELD"] = "1"
         environment = {**self.plan.environment(), **ours}
         label = self.plan.label(current.generation)
         forked = await self.forks.spawn(environment, current.changed, label)

@@ -219,10 +219,11 @@ def _once_ready(phase: Starting, state: State) -> Step:
         return _stop(state, "start", cut=False, before=before)
     if before:
         over = Retire(before), SetTimer("retire", limits.drain_timeout, before)
-        return Serving(generation), (*over, Announce(generation))
+        return Serving(generation), (*over, OpenGate(generation), Announce(generation))
     serving = Serving(generation)
     followed, commands = _reload(replace(state, phase=serving)) if phase.stale else (serving, ())
-    return followed, (Answer(on=False), Announce(generation), *commands)
+    gate = (OpenGate(generation),) if limits.reload == "handover" else ()  # it may have begun behind one
+    return followed, (Answer(on=False), *gate, Announce(generation), *commands)
 
 
 def _after_failed_start(phase: Starting, state: State, fact: WorkerExited) -> Step:

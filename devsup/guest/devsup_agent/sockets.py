@@ -54,6 +54,8 @@ def patch(module):
 def begin():
     """Learn what the supervisor keeps for this worker."""
     _unserved.update(map(int, os.environ.get("DEVSUP_KEPT", "").split()))
+    if os.environ.pop("DEVSUP_HELD", None):  # another worker serves until this one is ready
+        gate.clear()
     if _unserved:
         socket.socket.connect, socket.socket.connect_ex = _connect, _connect_ex  # type: ignore[method-assign]
 

@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 
-from devsup_agent import guard
+from devsup_agent import guard, sockets
 from devsup_agent.active import asgi
 from devsup_agent.agent import agent
 from devsup_agent.servers.uvicorn_drain import Drain
@@ -138,7 +138,8 @@ def _patch_server(module):
             self.server_state.connections = Connections()
             self.config.devsup.state = self.server_state
             _states.add(self.server_state)
-        await startup(self, *args, **kwargs)
+        with _held():
+            await startup(self, *args, **kwargs)
         with guard("a hook of uvicorn"):
             if self.started and hasattr(self.config, "devsup"):
                 self.devsup = Drain(self)
@@ -171,6 +172,18 @@ def _patch_server(module):
     server_class.startup, server_class.shutdown, server_class.main_loop = started, shut_down, wait_for_exit
     server_class.should_exit = property(_should_exit, _set_should_exit)
     module.asyncio = _Ticks()
+
+
+@contextlib.contextmanager
+def _held():
+    """What is created inside does not yet accept, while another worker serves."""
+    loop = asyncio.get_running_loop()
+    if not sockets.gate.is_set():
+        loop.create_server = functools.partial(loop.create_server, start_serving=False)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        loop.__dict__.pop("create_server", None)
 
 
 def _patch_workers(process_class):

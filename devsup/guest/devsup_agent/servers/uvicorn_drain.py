@@ -188,6 +188,8 @@ class Drain:
         idle = [each for each in self._connections() if not _has_work(each)]
         if not self.secure and not agent.final:
             self._set_aside([each for each in idle if each not in self._aside])
+            for each in self._connections():
+                self._set_aside_once_answered(each)
             return
         unread, now = _readable(idle), time.monotonic()
         young = [each for each in idle if self._is_young(each, now)]
@@ -208,6 +210,20 @@ class Drain:
         self._aside.update(idle)
         if idle:
             self.loop.call_soon(self._hand_over, idle)
+
+    def _set_aside_once_answered(self, protocol):
+        """What its client asks next is the next worker's to read."""
+        cycle = getattr(protocol, "cycle", None)
+        if cycle is None or cycle.response_complete or hasattr(cycle, "devsup_leaves"):
+            return
+        cycle.devsup_leaves, answered = True, cycle.on_response
+
+        def on_response():
+            answered()
+            if self._closed is not None and not _has_work(protocol):
+                self._set_aside([protocol])
+
+        cycle.on_response = on_response
 
     def _hand_over(self, idle):
         self._aside.difference_update(idle)
@@ -241,6 +257,9 @@ class Drain:
 
     def _open(self):
         if self._closed is None:
+            for server in self.server.servers:
+                if not server.is_serving():
+                    self.loop.create_task(server.start_serving())
             return
         listeners, self._closed = self._closed, None
         self._done = self.tracker.changed = self._connections().on_shrink = None

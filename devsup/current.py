@@ -1,0 +1,34 @@
+"""What the supervisor knows of one worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from devsup import events
+    from devsup.system.listener import Address
+    from devsup.system.worker import WorkerHandle
+
+
+@dataclass
+class Current:
+    """One worker, from its spawn on."""
+
+    generation: int
+    spawned: float  # monotonic
+    handle: WorkerHandle | None = None
+    ready: float | None = None  # monotonic
+    server: str = ""  # that it serves by, as far as is known
+    listened: bool = False
+    refused: events.Refused | None = None
+    intended: tuple[str, int] | None = None
+    started: anyio.Event = field(default_factory=anyio.Event)  # there is a handle
+    told: events.WorkerReady | None = None  # once it serves
+    announced: bool = False
+    forked: bool = False
+    changed: frozenset[str] = frozenset()  # files that it is to load anew
+    private: set[Address] = field(default_factory=set)  # that it listens on at any free port
+    places: dict[Address, str] = field(default_factory=dict)  # which code bound those
