@@ -111,6 +111,8 @@ class LinkServer:
                     scope.deadline = anyio.current_time() + _HELLO_LIMIT
                     while True:
                         data, arrived = await stream.receive_fds(65536, MAX_FDS)
+                        for fd in arrived:  # before anything can be spawned
+                            os.set_inheritable(fd, False)
                         fds.extend(arrived)
                         for message in decoder.feed(data):
                             if link is None:
@@ -140,5 +142,4 @@ async def _ignored(_: Link) -> None:
 
 def adopt(fd: int, family: int) -> socket.socket:
     """The listening socket behind a descriptor that came over a link."""
-    os.set_inheritable(fd, False)
     return socket.socket(family, socket.SOCK_STREAM, fileno=fd)
