@@ -11,7 +11,7 @@ import anyio
 
 from devsup import events
 from devsup.system.forkserver import ForkServer
-from devsup.system.spawn import Spawned, spawn, unbuffered
+from devsup.system.spawn import Spawned, spawn
 from devsup.system.worker import worker
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Forks:
         self._hello: anyio.Event | None = None
         self._arriving: Link | None = None
         self._servers: dict[Link, ForkServer] = {}
+        self._started = 0
         self._skip: set[str] = set()
         self._distrusted = not plan.fork
         self._doubt = ""  # what a forked worker died of
@@ -132,7 +133,8 @@ class Forks:
     async def _start(self) -> ForkServer | None:
         self._hello = anyio.Event()
         environ = self._environment()
-        self._tasks.start_soon(self._live, {**environ, **self._meeting.environment(0), "DEVSUP_FORK": "1"}, self._hello)
+        self._started += 1
+        self._tasks.start_soon(self._live, environ, f"f{self._started:07d}", self._hello)
         with anyio.move_on_after(10):
             await self._hello.wait()
         link, self._arriving = self._arriving, None
@@ -141,12 +143,14 @@ class Forks:
         self._servers[link] = server = ForkServer(link, _without_ours(environ))
         return server
 
-    async def _live(self, environ: Mapping[str, str], hello: anyio.Event) -> None:
-        """One fork server's process, to its end."""
+    async def _live(self, environ: Mapping[str, str], name: str, hello: anyio.Event) -> None:
+        """One fork server's process, to its end, and that of what importing has started."""
+        environ = {**environ, **self._meeting.environment(name), "DEVSUP_FORK": "1"}
         spawned = spawn(self._plan.command, self._plan.cwd, environ, self._terminal, shown=False)
-        async with worker(spawned, generation=0, token=self._meeting.token(0), terminal=self._terminal) as handle:
+        async with worker(spawned, generation=0, token=self._meeting.token(name), terminal=self._terminal) as handle:
             await handle.wait()
-        hello.set()
+            hello.set()
+            await handle.end_leftovers()
 
     async def _leave(self) -> None:
         """The one before ends once its workers have."""
@@ -165,11 +169,12 @@ class Forks:
         server = self._server
         if server is None or self._doubt or any(os.path.basename(path).startswith(".env") for path in changed):  # noqa: PTH119
             return None
+        ours = {key: value for key, value in environ.items() if key.startswith("DEVSUP_")}
         if server.environ != _without_ours(environ) or await server.is_stale():
             return None
         streams = self._terminal.streams(label)
         try:
-            child = await server.fork(unbuffered(environ, self._terminal), streams)
+            child = await server.fork(ours, streams)
         finally:
             streams.started()
         if child is None:

@@ -59,6 +59,7 @@ class ForkServer:
         self.modules: frozenset[str] = frozenset()
         self.changed_environ: Mapping[str, str | None] = {}
         self._children: dict[int, Forked] = {}
+        self._ended: dict[int, int] = {}  # pid -> status
         self._files: dict[str, tuple[int, int]] = {}
 
     async def preload(self, wanted: Message, skip: Iterable[str]) -> Message | None:
@@ -75,30 +76,29 @@ class ForkServer:
         return self._files != await anyio.to_thread.run_sync(_stamps, self._files)
 
     async def fork(self, environ: Mapping[str, str], streams: Streams) -> Forked | None:
-        """A worker with this environment; None when there is none."""
-        stdin = streams.stdin if streams.stdin is not None else os.open(os.devnull, os.O_RDONLY)
-        fds = (stdin, streams.stdout, streams.stderr)
-        try:
-            answer = await self.link.ask("fork", fds=fds, environ=dict(environ))
-        finally:
-            if streams.stdin is None:
-                os.close(stdin)
+        """A worker with this beside the environment of the fork server itself; None when there is none."""
+        fds = (streams.stdin or 0, streams.stdout, streams.stderr)
+        answer = await self.link.ask("fork", fds=fds, environ=dict(environ))
         if answer is None:
             return None
-        self._children[answer["pid"]] = child = Forked(answer["pid"])
+        child = self._children[answer["pid"]] = Forked(answer["pid"])
+        if child.pid in self._ended:
+            self.exited({"pid": child.pid, "status": self._ended.pop(child.pid)})
         return child
 
     def exited(self, message: Mapping[str, Any]) -> None:
         """One of its workers has ended."""
         child = self._children.pop(message["pid"], None)
-        if child is not None:
+        if child is None:  # it was over before anybody had heard of it
+            self._ended[message["pid"]] = message["status"]
+        else:
             child.tell(message["status"])
 
     def gone(self) -> None:
         """Nobody will tell any more."""
         for child in self._children.values():
-            self._children = {}
             child.tell(1)
+        self._children.clear()
 
 
 def _stamps(paths: Iterable[str]) -> dict[str, tuple[int, int]]:

@@ -35,7 +35,8 @@ class Link:
         self._lock = anyio.Lock()
         self._answers: dict[int, tuple[anyio.Event, list[Message]]] = {}
         self._next_id = 0
-        self.generation = int(str(hello["token"]).rpartition("-")[2])
+        whose = str(hello["token"]).rpartition("-")[2]
+        self.generation = int(whose) if whose.isdigit() else 0  # a fork server's
         self.pid = int(hello["pid"])
         self.python = str(hello["python"])
         self.listens = self.serves = self.adopts = self.prompts = self.debugged = False

@@ -24,13 +24,13 @@ class Meeting:
         self.sock.listen(512)
         self.sock.setblocking(False)
 
-    def token(self, generation: int) -> str:
-        """What a process of that generation carries in its environment, all of the same length; 0 is the fork server's."""
-        return f"{self.run}-{generation:08d}"
+    def token(self, whose: int | str) -> str:
+        """What a process of that generation, or fork server, carries in its environment: all are of the same length."""
+        return f"{self.run}-{whose:0>8}"
 
-    def environment(self, generation: int) -> dict[str, str]:
-        """The two variables by which a worker's processes find us."""
-        return {"DEVSUP_LINK": self.path, "DEVSUP_TOKEN": self.token(generation)}
+    def environment(self, whose: int | str) -> dict[str, str]:
+        """The two variables by which its processes find us."""
+        return {"DEVSUP_LINK": self.path, "DEVSUP_TOKEN": self.token(whose)}
 
     def has_agent(self, generation: int) -> bool:
         """Whether any process of that generation has an agent, linked or not."""

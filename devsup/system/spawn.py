@@ -93,17 +93,13 @@ class Spawned:
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
-def unbuffered(env: Mapping[str, str], terminal: Terminal) -> Mapping[str, str]:
-    """What a program prints into a pipe would come in blocks, long after it happened."""
-    return env if terminal.is_tty else {"PYTHONUNBUFFERED": "1", **env}
-
-
 def spawn(
     command: Sequence[str], cwd: str, env: Mapping[str, str], terminal: Terminal, label: str = "", *, shown: bool = True
 ) -> Spawned:
     """Start `command`; what it prints is shown, with a `label` before each line, or dropped. Raises UsageError if it cannot."""
     streams = terminal.streams(label, shown=shown)
-    env = unbuffered(env, terminal)
+    if not terminal.is_tty:  # else what it prints would come in blocks, long after it happened
+        env = {"PYTHONUNBUFFERED": "1", **env}
     raised = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (_files, raised[1]))
     try:

@@ -30,6 +30,7 @@ _HOOKS = {
     "uvicorn.config": "servers.uvicorn",
     "uvicorn.server": "servers.uvicorn",
     "uvicorn.supervisors.multiprocess": "servers.uvicorn",
+    "gevent._socketcommon": "sockets",
     "uvloop": "servers.uvloop",
     "gunicorn.arbiter": "servers.gunicorn",
     "gunicorn.workers.base": "servers.gunicorn",

@@ -69,7 +69,8 @@ class _Link:
 
 def serve():
     """Be the fork server; returns in each worker."""
-    link, cwd = _Link(), os.getcwd()
+    link, cwd, environ = _Link(), os.getcwd(), {**os.environ}
+    del environ["DEVSUP_FORK"]
     children: dict = {}  # pidfd -> pid
     agent.waits = True  # for what the hooks would tell before there is a worker
     leaving = False
@@ -93,7 +94,7 @@ def serve():
                     link.send("preloaded", id=message["id"], **preload.run(message))
                 elif _fork(link, children, poll, message, fds):
                     os.chdir(cwd)
-                    return _become_worker(message["environ"], fds)
+                    return _become_worker({**environ, **message["environ"]}, fds)
     os._exit(0)
 
 

@@ -30,9 +30,9 @@ def wanted():
     for name, module in list(sys.modules.items()):
         with contextlib.suppress(Exception):
             path: typing.Any = module.__file__
-            if modules.is_own(os.path.abspath(path)):
-                own.append(name)
-            elif getattr(module.__spec__, "name", "") == name and name not in _SKIPPED and not name.startswith("devsup_agent"):
+            if modules.is_own(os.path.abspath(path)) or getattr(module.__spec__, "name", name) != name:
+                own.append(name)  # or put there by the project, in another's place
+            elif name not in _SKIPPED and not name.startswith("devsup_agent"):
                 found.append([name, path])
     environ: dict = {name: value for name, value in os.environ.items() if start.get(name) != value}
     environ.update({name: None for name in start if name not in os.environ})
@@ -66,7 +66,7 @@ def run(message):
 
 
 def restore(environ):
-    """The environment of a worker: as it was given, and with what importing has set."""
+    """The environment of a worker: `environ`, with what importing has set."""
     wanted = {**environ, **{name: os.environ[name] for name in _set_by_imports if name in os.environ}}
     for name in [name for name in os.environ if name not in wanted]:
         del os.environ[name]
@@ -133,7 +133,7 @@ class _Survey:
         todo = list(found)
         while todo:
             name = todo.pop()
-            for each in self._importers.get(name, ()) | {each for each in self._wanted if each.startswith(name + ".")}:
+            for each in self._importers.get(name, set()) | {each for each in self._wanted if each.startswith(name + ".")}:
                 if each not in found:
                     found[each] = f"it imports {name}"
                     todo.append(each)
@@ -152,29 +152,32 @@ class _Survey:
             raise _LeftOut(name)
         if self._stack:
             self._importers.setdefault(name, set()).add(self._stack[-1])
+        if name in self._own and self._stack:
+            self._taint(self._stack[-1], f"it reaches for the project's {name}")
         for finder in sys.meta_path[1:]:
             spec = finder.find_spec(name, path, target) if hasattr(finder, "find_spec") else None
             if spec is not None:
                 self._watch(spec)
                 return spec
-        if name in self._own and self._stack:
-            self._taint(self._stack[-1], f"it reaches for the project's {name}")
         return None
 
     def _watch(self, spec):
         if modules.is_own(os.path.abspath(spec.origin or "")) and spec.has_location:
             self._taint(spec.name, "it is the project's own")
         loader = spec.loader
-        before = getattr(loader, "__dict__", {}).get("exec_module")
-        if not hasattr(loader, "exec_module"):
-            return
-        execute = loader.exec_module
+        if isinstance(loader, type) or not (hasattr(loader, "exec_module") and hasattr(loader, "create_module")):
+            return  # the interpreter's own; or unusual
+        before = {name: value for name, value in loader.__dict__.items() if name.endswith("_module")}
+        create, execute = loader.create_module, loader.exec_module
+
+        def create_module(spec):  # libraries are loaded here
+            module = create(spec)
+            self._compare(spec.name)
+            return module
 
         def exec_module(module):
-            if before is None:
-                del loader.exec_module
-            else:
-                loader.exec_module = before
+            del loader.create_module, loader.exec_module
+            loader.__dict__.update(before)
             self._stack.append(spec.name)
             try:
                 execute(module)
@@ -189,7 +192,7 @@ class _Survey:
                 self._compare(spec.name)
 
         with contextlib.suppress(AttributeError):  # a loader that takes none goes unwatched
-            loader.exec_module = exec_module
+            loader.create_module, loader.exec_module = create_module, exec_module
 
     def _compare(self, name):
         before, self._state = self._state, _state()

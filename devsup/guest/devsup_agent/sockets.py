@@ -43,7 +43,10 @@ class StoppingError(OSError):
 
 
 def patch(module):
-    """Put ours in place of the methods; `module` is the socket module."""
+    """Put ours in place of the methods; `module` is the socket module, or gevent's."""
+    if module.__name__ != "socket":
+        _patch_gevent(module)
+        return
     ours = {"bind": _bind, "listen": _listen, "accept": _accept, "shutdown": _shutdown}
     ours.update(setblocking=_setblocking, settimeout=_settimeout)
     for name, method in ours.items():
@@ -97,6 +100,20 @@ def _resolved(sock, address):
     host = address[0] or ("::" if sock.family == socket.AF_INET6 else "0.0.0.0")  # noqa: S104 - what the program asks for
     found = socket.getaddrinfo(host, address[1], sock.family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
     return found[0][4][:2]
+
+
+def _patch_gevent(module):
+    """Gevent's own sockets adopt, too; `module` is gevent._socketcommon. They never block, and have no gate."""
+    bind = module.SocketMixin.bind
+
+    def adopting(self, address):
+        try:
+            bind(self, address)
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE or not _adopt(self, address, {}):
+                raise
+
+    module.SocketMixin.bind = adopting
 
 
 def _bind(self, address):
