@@ -351,3 +351,97 @@ def test_ctrl_c_during_a_reload_ends_it_all() -> None:
         words.WorkerReady(1), words.Changed(), words.Cleared(1, 1), words.Drained(1, 1), words.StopAsked(), exited
     )
     assert (state.phase, commands) == (words.Over(0), [])
+
+
+# -- two workers at once ----------------------------------------------------------------------------------------------
+
+HANDOVER = words.Limits(reload="handover")
+BESIDE = (words.WorkerReady(1), words.Changed())
+
+
+def exited(generation: int, code: int = 0) -> words.WorkerExited:
+    return words.WorkerExited(generation, events.Exit(code=code), 0.0, listened=True)
+
+
+def test_a_program_that_is_over_makes_room_before_its_process_is_gone() -> None:
+    stopping = (words.WorkerReady(1), words.Changed(), words.Cleared(1, 1), words.Drained(1, 1))
+    state, commands = tell(*stopping, words.WorkerLeft(1))
+    assert (state.phase, state.retiring) == (words.Starting(2), 1)
+    assert commands[0] == words.Retire(1)
+    assert words.SetTimer("retire", 5.0, 1, 1) in commands
+    assert words.Spawn(2) in commands
+    assert tell(*stopping, words.WorkerLeft(1), words.TimerFired("retire", 1, 1))[1] == [words.Kill(1)]
+    assert tell(*stopping, words.WorkerLeft(1), exited(1))[0].retiring == 0
+
+
+def test_the_end_of_all_waits_for_the_process() -> None:
+    state, commands = tell(words.WorkerReady(1), words.StopAsked(), words.WorkerLeft(1))
+    assert (state.phase, commands) == (words.Stopping(1, "end"), [])
+
+
+def test_a_handover_starts_beside_and_retires_once_ready() -> None:
+    state, commands = tell(*BESIDE, limits=HANDOVER)
+    assert state.phase == words.Starting(2, before=1)
+    assert words.Spawn(2) in commands
+    assert not [each for each in commands if isinstance(each, words.Answer | words.Stop)]
+    state, commands = tell(*BESIDE, words.WorkerReady(2), limits=HANDOVER)
+    assert (state.phase, state.retiring) == (words.Serving(2), 1)
+    order = [words.Retire(1), words.SetTimer("retire", 60.0, 1), words.OpenGate(2), words.Announce(2)]
+    assert commands == order, "the old lets go before the new one is announced"
+
+
+def test_a_retiring_worker_is_cut_at_its_limit_and_killed_after_that() -> None:
+    story = (*BESIDE, words.WorkerReady(2), words.TimerFired("retire", 1))
+    assert tell(*story, limits=HANDOVER)[1] == [words.Stop(1, cut=True), words.SetTimer("retire", 5.0, 1, 1)]
+    assert tell(*story, words.TimerFired("retire", 1, 1), limits=HANDOVER)[1] == [words.Kill(1)]
+
+
+def test_a_failed_newcomer_leaves_the_old_worker_serving() -> None:
+    state, commands = tell(*BESIDE, exited(2, 1), limits=HANDOVER)
+    assert (state.phase, commands) == (words.Serving(1), [])
+    state, _ = tell(*BESIDE, exited(2, 1), words.Changed(), limits=HANDOVER)
+    assert state.phase == words.Starting(3, before=1), "numbers are never used again"
+
+
+def test_a_newcomer_that_is_outdated_when_ready_is_replaced_and_never_announced() -> None:
+    state, commands = tell(*BESIDE, words.Changed(), words.WorkerReady(2), limits=HANDOVER)
+    assert state.phase == words.Stopping(2, "start", before=1)
+    assert words.Announce(2) not in commands
+    state, _ = tell(*BESIDE, words.Changed(), words.WorkerReady(2), exited(2), limits=HANDOVER)
+    assert state.phase == words.Starting(3, before=1)
+
+
+def test_a_second_handover_waits_for_the_first_to_end_or_cuts_it_when_asked() -> None:
+    story = (*BESIDE, words.WorkerReady(2), words.Changed())
+    state, commands = tell(*story, limits=HANDOVER)
+    assert (state.phase, commands) == (words.Serving(2, stale=True), [])
+    assert tell(*story, exited(1), limits=HANDOVER)[0].phase == words.Starting(3, before=2)
+    assert tell(*story, words.ReloadAsked(), limits=HANDOVER)[1] == [words.Stop(1, cut=True)]
+
+
+def test_a_newcomer_that_is_never_ready_is_ended() -> None:
+    _, commands = tell(*BESIDE, words.TimerFired("boot", 2), limits=HANDOVER)
+    assert commands[1:] == [words.Kill(2)]
+
+
+def test_the_old_worker_s_death_leaves_the_newcomer_alone() -> None:
+    state, commands = tell(*BESIDE, died(1, 1.0), limits=HANDOVER)
+    assert (state.phase, commands) == (words.Starting(2), [])
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_ctrl_c_ends_both_and_then_devsup(ready: bool) -> None:
+    story: tuple[words.Fact, ...] = (*BESIDE, *([words.WorkerReady(2)] if ready else []), words.StopAsked())
+    state, commands = tell(*story, limits=HANDOVER)
+    assert {words.Stop(2, cut=False, final=True), words.Retire(1, final=True)} <= set(commands)
+    assert isinstance(tell(*story, exited(2), limits=HANDOVER)[0].phase, words.Stopping)
+    assert tell(*story, exited(2), exited(1), limits=HANDOVER)[0].phase == words.Over(0)
+    assert tell(*story, exited(1), exited(2), limits=HANDOVER)[0].phase == words.Over(0)
+    assert state.retiring == 1
+
+
+def test_a_doubted_failure_is_tried_again_at_once() -> None:
+    doubted = words.WorkerExited(1, events.Exit(signal=11), 0.0, doubted=True)
+    state, commands = tell(doubted)
+    assert state.phase == words.Starting(2)
+    assert words.Spawn(2) in commands
