@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
 
 from devsup import events
+from devsup.errors import UsageError
 from devsup.system.forkserver import ForkServer
 from devsup.system.spawn import Spawned, spawn
 from devsup.system.worker import worker
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from devsup.system.terminal import Terminal
 
 _PAUSE = 0.3  # seconds after the worker is ready: its first requests come first
+_LONGEST_START = 10.0  # seconds from its spawn to its hello
 _SOON = 5.0  # seconds of service after which nobody doubts that a worker runs
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
 _FRAME = re.compile(r'^  File "([^"]+)", line', re.MULTILINE)
@@ -55,7 +58,7 @@ class Forks:
         self._skip: set[str] = set()
         self._distrusted = not plan.fork
         self._doubt = ""  # what a forked worker died of
-        self._building: anyio.CancelScope | None = None
+        self._building = anyio.Lock()
 
     # -- what its link tells ----------------------------------------------------------------------------------------
 
@@ -83,23 +86,18 @@ class Forks:
     def prepare(self, link: Link) -> None:
         """A worker serves: see to it that the next can be forked."""
         if not self._distrusted:
-            if self._building is not None:
-                self._building.cancel()
-            self._building = anyio.CancelScope()
-            self._tasks.start_soon(self._prepare, link, self._building)
+            self._tasks.start_soon(self._prepare, link)
 
-    async def _prepare(self, link: Link, scope: anyio.CancelScope) -> None:
-        with scope:
-            await anyio.sleep(_PAUSE)
-            wanted = await link.ask("imports")
-            if wanted is None:
+    async def _prepare(self, link: Link) -> None:
+        await anyio.sleep(_PAUSE)
+        async with self._building:
+            wanted = None if self._distrusted else await link.ask("imports")
+            if wanted is None:  # a newer worker has taken its place
                 return
             if wanted["hostile"]:
                 self._off(f"the app uses {wanted['hostile']}")
-                return
-            if self._server is not None and await self._fits(self._server, wanted):
-                return
-            await self._build(wanted)
+            elif self._server is None or not await self._fits(self._server, wanted):
+                await self._build(wanted)
 
     async def _fits(self, server: ForkServer, wanted: Message) -> bool:
         """Whether it would become the same worker once more."""
@@ -118,12 +116,10 @@ class Forks:
             if server is None or answer is None:
                 self._off("it ended while it imported")
                 return
-            if not answer["tainted"]:
+            if not answer["left"]:
                 await self._leave()
-                self._server = server
-                self._bus.publish(
-                    events.ForkServerReady(modules=len(server.modules) - len(self._skip), memory=answer["memory"], left=left)
-                )
+                self._server, count = server, len(server.modules - self._skip)
+                self._bus.publish(events.ForkServerReady(modules=count, memory=answer["memory"], left=left))
                 return
             self._skip.update(name for name, _ in answer["left"])
             left += answer["left"]
@@ -131,26 +127,28 @@ class Forks:
         self._off("modules that it leaves out lead to more of them, again and again")
 
     async def _start(self) -> ForkServer | None:
-        self._hello = anyio.Event()
-        environ = self._environment()
+        self._hello, environ, scope = anyio.Event(), self._environment(), anyio.CancelScope()
         self._started += 1
-        self._tasks.start_soon(self._live, environ, f"f{self._started:07d}", self._hello)
-        with anyio.move_on_after(10):
+        self._tasks.start_soon(self._live, environ, f"f{self._started:07d}", self._hello, scope)
+        with anyio.move_on_after(_LONGEST_START):
             await self._hello.wait()
         link, self._arriving = self._arriving, None
         if link is None:
+            scope.cancel()
             return None
         self._servers[link] = server = ForkServer(link, _without_ours(environ))
         return server
 
-    async def _live(self, environ: Mapping[str, str], name: str, hello: anyio.Event) -> None:
+    async def _live(self, environ: Mapping[str, str], name: str, hello: anyio.Event, scope: anyio.CancelScope) -> None:
         """One fork server's process, to its end, and that of what importing has started."""
-        environ = {**environ, **self._meeting.environment(name), "DEVSUP_FORK": "1"}
-        spawned = spawn(self._plan.command, self._plan.cwd, environ, self._terminal, shown=False)
-        async with worker(spawned, generation=0, token=self._meeting.token(name), terminal=self._terminal) as handle:
-            await handle.wait()
-            hello.set()
-            await handle.end_leftovers()
+        environ, token = {**environ, **self._meeting.environment(name), "DEVSUP_FORK": "1"}, self._meeting.token(name)
+        with scope, suppress(UsageError):  # the program is gone
+            spawned = spawn(self._plan.command, self._plan.cwd, environ, self._terminal, shown=False)
+            async with worker(spawned, generation=0, token=token, terminal=self._terminal) as handle:
+                await handle.wait()
+                hello.set()
+                await handle.end_leftovers()
+        hello.set()
 
     async def _leave(self) -> None:
         """The one before ends once its workers have."""

@@ -74,9 +74,11 @@ def make_plan(options: Options, found: Interpreter) -> Plan:
                 f"There is no env file {name}.", "Create it, or take it out of --env-file (in the config: env_files)."
             )
     _check_folders(service.watch, cwd)
+    command = resolve(options.command, found, start, cwd)
+    may_fork = service.fork and sys.platform == "linux" and service.reload != "off"
     return Plan(
         name=options.name,
-        command=resolve(options.command, found, start, cwd),
+        command=command,
         cwd=str(cwd),
         environment=lambda: child_environment(start, env_files, service.env),
         limits=Limits(
@@ -100,7 +102,7 @@ def make_plan(options: Options, found: Interpreter) -> Plan:
             "background_grace": service.background_grace,
         },
         probe=service.probe,
-        fork=service.fork and sys.platform == "linux" and service.reload != "off",
+        fork=may_fork and interpreter.is_python(Path(command[0])),
     )
 
 

@@ -54,6 +54,18 @@ def find(cwd: Path, explicit: str | None, environ: Mapping[str, str]) -> Interpr
     return _executable(Path(sys.executable), "devsup's own")
 
 
+def is_python(program: Path) -> bool:
+    """Whether to run this file is to run Python and nothing before it: an interpreter, or a script that names one."""
+    try:
+        with program.open("rb") as file:
+            first, second = file.readline(512), file.readline(512)
+    except OSError:
+        return False
+    if not first.startswith(b"#!"):
+        return program.resolve().name.startswith("python")
+    return b"python" in first or second.startswith(b"'''exec' ")  # pip's way around a path with spaces
+
+
 def environment(found: Interpreter, environ: Mapping[str, str]) -> dict[str, str]:
     """A copy of `environ` in which `python` and the tools beside it are those of `found`.
 

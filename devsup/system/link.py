@@ -35,6 +35,7 @@ class Link:
         self._lock = anyio.Lock()
         self._answers: dict[int, tuple[anyio.Event, list[Message]]] = {}
         self._next_id = 0
+        self._has_ended = False
         whose = str(hello["token"]).rpartition("-")[2]
         self.generation = int(whose) if whose.isdigit() else 0  # a fork server's
         self.pid = int(hello["pid"])
@@ -62,6 +63,8 @@ class Link:
         self._next_id += 1
         key, arrived, answer = self._next_id, anyio.Event(), list[Message]()
         self._answers[key] = (arrived, answer)
+        if self._has_ended:
+            arrived.set()
         try:
             await self.send(op, fds, id=key, **fields)
             with anyio.move_on_after(limit):
@@ -80,6 +83,7 @@ class Link:
 
     def ended(self) -> None:
         """Nobody will answer any more."""
+        self._has_ended = True
         for arrived, _ in self._answers.values():
             arrived.set()
 

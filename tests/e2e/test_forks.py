@@ -116,15 +116,12 @@ WAYS = [
     ("python", "-X", "dev", "-W", "error::SyntaxWarning", "-u", "main.py"),
     ("python", "-O", "-B", "main.py"),
     ("python", "-c", "import runpy; runpy.run_path('main.py', run_name='__main__')", "x"),
-    ("./start.sh", "x"),
 ]
 
 
-@pytest.mark.parametrize("words", WAYS, ids=["script", "module", "options", "optimised", "text", "shell"])
+@pytest.mark.parametrize("words", WAYS, ids=["script", "module", "options", "optimised", "text"])
 def test_a_forked_program_finds_what_a_cold_start_finds(make: Project, words: tuple[str, ...]) -> None:
     shutil.copy(CONFORMANCE / "facts.py", make.folder)
-    make.write("start.sh", '#!/bin/sh\nexec python main.py "$@"\n')
-    (make.folder / "start.sh").chmod(0o755)
     found = []
     for fork in (False, True):
         make.write("main.py", FACTS.replace("VERSION", "1"))
@@ -398,6 +395,20 @@ def test_gevent_s_apps_are_started_cold(make: Project) -> None:
     run.ready(2)
     assert not is_forked(run, 2)
     assert make.answer() == first.replace("1)", "2)")
+
+
+def test_a_shell_script_before_the_program_is_never_run_behind_the_user_s_back(make: Project) -> None:
+    make.write("start.sh", "#!/bin/sh\necho started >> starts\nexec python main.py\n")
+    (make.folder / "start.sh").chmod(0o755)
+    make.app("")
+    run = make.run("./start.sh")
+    make.app("", version=2)
+    run.ready(2)
+    make.app("", version=3)
+    run.ready(3)
+    assert not is_forked(run, 3)
+    assert run.stop() == 0
+    assert (make.folder / "starts").read_text().count("started") == 3
 
 
 @pytest.mark.parametrize("way", ["option", "config"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from devsup.errors import UsageError
-from devsup.system.interpreter import Interpreter, environment, find
+from devsup.system.interpreter import Interpreter, environment, find, is_python
 
 
 @pytest.fixture
@@ -204,3 +204,26 @@ def test_a_real_venv_is_entered(project: Path) -> None:
         code = [*command, "-c", "import sys; print(sys.prefix)"]
         prefix = subprocess.run(code, env=result, capture_output=True, text=True, check=True).stdout.strip()
         assert Path(prefix) == project / ".venv"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("#!/usr/bin/env python3\n", True),
+        ("#!/opt/venv/bin/python\nimport uvicorn\n", True),
+        ("#!/bin/sh\n'''exec' \"/path with spaces/python\" \"$0\" \"$@\"\n' '''\n", True),
+        ("#!/bin/sh\nexec python main.py\n", False),
+        ("#!/usr/bin/env node\n", False),
+        ("", False),
+    ],
+)
+def test_what_is_python_from_its_first_instruction(tmp_path: Path, text: str, expected: bool) -> None:
+    program = tmp_path / "program"
+    program.write_text(text)
+    assert is_python(program) == expected
+
+
+def test_an_interpreter_is_python_and_a_program_that_is_not_there_is_not(tmp_path: Path) -> None:
+    assert is_python(Path(sys.executable))
+    assert not is_python(Path("/bin/sh"))
+    assert not is_python(tmp_path / "none")

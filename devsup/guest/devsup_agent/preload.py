@@ -42,7 +42,7 @@ def wanted():
 
 
 def run(message):
-    """Import all that is `wanted`: {left: [[name, reason]], tainted, memory: bytes}."""
+    """Import all that is `wanted`: {left: [[name, reason]], memory: bytes}."""
     survey = _Survey({name for name, _ in message["modules"]}, message["own"], message["skip"])
     main = sys.modules["__main__"]
     if message["main"]:
@@ -62,7 +62,7 @@ def run(message):
     left = survey.left_out()
     gc.collect()
     gc.freeze()
-    return {"left": left, "tainted": bool(left), "memory": _memory()}
+    return {"left": left, "memory": _memory()}
 
 
 def restore(environ):
