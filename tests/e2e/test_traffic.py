@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import select
 import socket
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from harness import LIMIT, Run, fetch, save, wait_until
 
@@ -239,9 +241,17 @@ def under_devsup(run: Run, project: Path, port: int, source: str, reloads: int) 
     return traffic
 
 
-@pytest.mark.parametrize("fork", [True, False], ids=["fork", "cold"])
-@pytest.mark.parametrize("mode", ["drain", "handover"])
-@pytest.mark.parametrize(("source", "command"), SERVERS)
+def combination(server: ParameterSet, mode: str, fork: bool) -> ParameterSet:
+    """A server, a mode and a way to start; most of them are left to the soak."""
+    often = {("asyncio-h11", True), ("asyncio-httptools", False), ("uvloop-httptools", True), ("flask", True)}
+    marks = [] if (server.id, fork) in often else [pytest.mark.soak]
+    return pytest.param(*server.values, mode, fork, id=f"{server.id}-{mode}-{'fork' if fork else 'cold'}", marks=marks)
+
+
+COMBINATIONS = [combination(*each) for each in itertools.product(SERVERS, ("drain", "handover"), (True, False))]
+
+
+@pytest.mark.parametrize(("source", "command", "mode", "fork"), COMBINATIONS)
 def test_traffic_over_twenty_reloads_loses_nothing_and_keeps_its_connections(
     devsup: Callable[..., Run], project: Path, port: int, source: str, command: str, mode: str, fork: bool
 ) -> None:
