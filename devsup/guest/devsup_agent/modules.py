@@ -8,7 +8,7 @@ import sysconfig
 _GUEST = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def _foreign_folders():
+def _find_foreign():
     """Folders whose files are not the user's: the standard library, installed packages, the virtual environment, us."""
     paths = sysconfig.get_paths()
     folders = {paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib") if key in paths}
@@ -19,38 +19,35 @@ def _foreign_folders():
     return tuple(os.path.join(folder, "") for folder in folders | {os.path.realpath(folder) for folder in folders})
 
 
+_foreign: list = []  # once found
+_installed = f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}"
 _is_own: dict = {}
 
 
 def is_own(path):
-    """Whether a file of code is the user's own; remembered, because some ask it of every frame."""
+    """Whether a file of code, or a package's folder, is the user's own; remembered, because some ask it of every frame."""
     if path not in _is_own:
-        _is_own[path] = bool(path) and not path.startswith("<frozen") and bool(_own({path}, _foreign_folders()))
+        _foreign.extend(() if _foreign else [_find_foreign()])
+        whole = os.path.join(os.path.abspath(path), "")
+        _is_own[path] = bool(path) and not (
+            path.startswith("<frozen") or whole.startswith(_foreign[0]) or any(part in whole for part in _installed)
+        )
     return _is_own[path]
 
 
 def imported():
     """The user's own that is imported: absolute paths of the files, and of the packages' folders."""
-    foreign = _foreign_folders()
     files: set = set()
     packages: set = set()
     for module in list(sys.modules.values()):
         try:
             path = getattr(module, "__file__", None)
-            if isinstance(path, str):
+            if isinstance(path, str) and is_own(path):
                 files.add(os.path.abspath(path))
-            packages.update(os.path.abspath(folder) for folder in getattr(module, "__path__", None) or ())
+            packages.update(os.path.abspath(folder) for folder in getattr(module, "__path__", None) or () if is_own(folder))
         except Exception:
             continue
-    return sorted(_own(files, foreign)), sorted(_own(packages, foreign))
-
-
-def _own(paths, foreign):
-    installed = f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}"
-    foreign_paths = (
-        path for path in paths if (path + os.sep).startswith(foreign) or any(part in path + os.sep for part in installed)
-    )
-    return set(paths).difference(foreign_paths)
+    return sorted(files), sorted(packages)
 
 
 def compile_errors(paths):

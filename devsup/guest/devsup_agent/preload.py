@@ -30,7 +30,7 @@ def wanted():
     for name, module in list(sys.modules.items()):
         with contextlib.suppress(Exception):
             path: typing.Any = module.__file__
-            if modules.is_own(os.path.abspath(path)) or getattr(module.__spec__, "name", name) != name:
+            if modules.is_own(path) or getattr(module.__spec__, "name", name) != name:
                 own.append(name)  # or put there by the project, in another's place
             elif name not in _SKIPPED and not name.startswith("devsup_agent"):
                 found.append([name, path])
@@ -59,6 +59,7 @@ def run(message):
                 survey.load(name, path)
     if message["main"]:
         del main.__file__
+    modules.imported()  # what it finds out is the workers' to know
     left = survey.left_out()
     gc.collect()
     gc.freeze()
@@ -162,7 +163,7 @@ class _Survey:
         return None
 
     def _watch(self, spec):
-        if modules.is_own(os.path.abspath(spec.origin or "")) and spec.has_location:
+        if spec.has_location and modules.is_own(spec.origin or ""):
             self._taint(spec.name, "it is the project's own")
         loader = spec.loader
         if isinstance(loader, type) or not (hasattr(loader, "exec_module") and hasattr(loader, "create_module")):
