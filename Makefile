@@ -45,7 +45,7 @@ format: $(READY) ## let ruff format and fix what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## compare with uvicorn (ARGS="reload start rps idle help --json FILE")
+bench: $(READY) ## compare with uvicorn and others (ARGS="reload help", ARGS="peers --help")
 	$(BIN)/python -m bench $(ARGS)
 
 soak: $(READY) ## run the tests that take minutes, on the packages of tests/apps/install.py
@@ -53,6 +53,6 @@ soak: $(READY) ## run the tests that take minutes, on the packages of tests/apps
 	$(BIN)/python -m pytest -m soak --timeout=3600 $(ARGS)
 
 clean: ## remove what make and the tools have made
-	rm -rf .venv .venv-apps .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .venv-apps .venv-bench .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name .devsup -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""python -m bench [reload] [start] [rps] [idle] [help] [--json FILE]: measures, prints tables, exits with 0."""
+"""python -m bench [reload] [start] [rps] [idle] [help] [--json FILE], or peers: measures, prints tables, exits with 0."""
 
 import argparse
 import signal
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import harness, help, idle, reload, report, rps, start  # noqa: A004 -- named as it is asked for
+from bench import harness, help, idle, peers, reload, report, rps, start  # noqa: A004 -- named as it is asked for
 
 BENCHMARKS: dict[str, Callable[[], list[report.Result]]] = {
     "reload": reload.measure,
@@ -16,9 +16,16 @@ BENCHMARKS: dict[str, Callable[[], list[report.Result]]] = {
     "help": help.measure,
 }
 
+EPILOG = "`python -m bench peers` sets every reloader side by side, with options of its own: `python -m bench peers --help`."
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="devsup beside uvicorn, as ratios in one run.")
+    if sys.argv[1:2] == ["peers"]:
+        peers.main(sys.argv[2:])
+        return
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="devsup beside uvicorn, as ratios in one run.", epilog=EPILOG
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)}; all of them by default")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every sample to this file")
     arguments = parser.parse_args()

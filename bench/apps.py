@@ -56,3 +56,141 @@ async def echo(websocket: WebSocket) -> None:
 
 app = Starlette(routes=[Route("/", index), Route("/items/{{number:int}}", item), WebSocketRoute("/ws", echo)])
 '''
+
+
+def program(family: str, name: str, version: int) -> str:
+    """An app that answers `v<version>` at /: of a family (asgi, flask, django), as light, heavy, tenfold or work.
+
+    `work` has requests to be caught by a save, and says at /begun how many of them have begun.
+    """
+    answer = f"v{version}"
+    template = {"asgi": STARLETTE_WORK, "flask": FLASK, "django": DJANGO}[family]
+    text = starlette(answer, version) if family == "asgi" and name != "work" else template.replace("ANSWER", answer)
+    imports = "".join(f"import {module}\n" for module in IMPORTS.get(name, ()))
+    return f"# {'.' * version}\n{imports}{text}"  # a length of its own, as in starlette()
+
+
+HEAVY = ("fastapi", "pandas", "sqlalchemy")
+IMPORTS = {"heavy": HEAVY, "tenfold": (*HEAVY, "sympy")}
+
+STARLETTE_WORK = """\
+import asyncio
+import time
+
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
+
+BEGUN = []
+
+
+async def index(request):
+    return PlainTextResponse("ANSWER")
+
+
+async def begun(request):
+    return PlainTextResponse(str(len(BEGUN)))
+
+
+async def slow(request):
+    BEGUN.append(request.url.path)
+    await asyncio.sleep(3)
+    return PlainTextResponse("whole")
+
+
+async def blocked(request):
+    BEGUN.append(request.url.path)
+    await asyncio.sleep(0.3)
+    time.sleep(3)
+    return PlainTextResponse("whole")
+
+
+async def events(count):
+    for number in range(count):
+        yield f"data: {number}\\n\\n"
+        await asyncio.sleep(0.1)
+    yield "data: whole\\n\\n"
+
+
+async def tokens(request):
+    BEGUN.append(request.url.path)
+    return StreamingResponse(events(30), media_type="text/event-stream")
+
+
+async def endless(request):
+    BEGUN.append(request.url.path)
+    return StreamingResponse(events(10**6), media_type="text/event-stream")
+
+
+async def socket(websocket):
+    await websocket.accept()
+    async for text in websocket.iter_text():
+        BEGUN.append(text)
+        await asyncio.sleep(3)
+        await websocket.send_text("whole")
+
+
+ROUTES = [Route("/" + each.__name__, each) for each in (begun, slow, blocked, tokens, endless)]
+app = Starlette(routes=[Route("/", index), *ROUTES, WebSocketRoute("/ws", socket)])
+"""
+
+WSGI_WORK = """\
+BEGUN = []
+
+
+def events(count):
+    for number in range(count):
+        yield f"data: {number}\\n\\n"
+        time.sleep(0.1)
+    yield "data: whole\\n\\n"
+
+
+def slow():
+    BEGUN.append("slow")
+    time.sleep(3)
+    return "whole"
+
+
+def stream(count):
+    BEGUN.append("stream")
+    return events(count)
+"""
+
+FLASK = f"""\
+import time
+
+from flask import Flask, Response
+
+{WSGI_WORK}
+
+app = Flask(__name__)
+app.add_url_rule("/", "index", lambda: "ANSWER")
+app.add_url_rule("/begun", "begun", lambda: str(len(BEGUN)))
+app.add_url_rule("/slow", "slow", slow)
+app.add_url_rule("/tokens", "tokens", lambda: Response(stream(30), mimetype="text/event-stream"))
+app.add_url_rule("/endless", "endless", lambda: Response(stream(10**6), mimetype="text/event-stream"))
+"""
+
+DJANGO = f"""\
+import sys
+import time
+
+from django.conf import settings
+from django.core.management import execute_from_command_line
+from django.http import HttpResponse, StreamingHttpResponse
+from django.urls import path
+
+{WSGI_WORK}
+
+settings.configure(DEBUG=True, ROOT_URLCONF=__name__, SECRET_KEY="benchmark")
+urlpatterns = [
+    path("", lambda request: HttpResponse("ANSWER")),
+    path("begun", lambda request: HttpResponse(len(BEGUN))),
+    path("slow", lambda request: HttpResponse(slow())),
+    path("tokens", lambda request: StreamingHttpResponse(stream(30), content_type="text/event-stream")),
+    path("endless", lambda request: StreamingHttpResponse(stream(10**6), content_type="text/event-stream")),
+]
+
+if __name__ == "__main__":
+    execute_from_command_line(sys.argv)
+"""

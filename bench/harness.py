@@ -34,6 +34,17 @@ def free_port() -> int:
         return port
 
 
+def is_free(port: int) -> bool:
+    """Whether nobody listens there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
 def environment() -> dict[str, str]:
     """Own environment, with this interpreter's scripts first, without settings of an outer devsup, a server or Python."""
     kept = {
@@ -64,6 +75,7 @@ class Server:
         self.command = list(command)
         self.folder = folder
         self.core = core
+        self._family: list[psutil.Process] = []
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 -- closed in __exit__
 
     def __enter__(self) -> Self:
@@ -99,13 +111,34 @@ class Server:
                 total += times.user + times.system
         return total
 
+    def memory(self) -> float:
+        """MiB of the command and everything below it; pages that processes share are split among them (PSS)."""
+        total = 0
+        for process in [psutil.Process(self.pid), *descendants(self.pid)]:
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_full_info().pss
+        return total / 2**20
+
+    def send(self, number: int, *, group: bool = False) -> None:
+        """A signal; whoever is below the command is noted before, for they may outlive it."""
+        self._family = descendants(self.pid)
+        (os.killpg if group else os.kill)(self.pid, number)
+
+    def wait_gone(self, limit: float) -> bool:
+        """Whether the command and everything that was below it at the last signal end in so many seconds."""
+        deadline = time.perf_counter() + limit
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(limit)
+        _, alive = psutil.wait_procs(self._family, timeout=max(0.0, deadline - time.perf_counter()))
+        return self.process.returncode is not None and not alive
+
     def output(self) -> str:
         self._log.seek(0)
         return self._log.read().decode(errors="replace")
 
-    def wait_for(self, port: int, body: bytes | None, path: str = "/") -> float:
+    def wait_for(self, port: int, body: bytes | None, path: str = "/", patience: float = PATIENCE) -> float:
         """Ask until the answer is `body` (None: any 200); the time of that answer, on perf_counter's clock."""
-        deadline = time.perf_counter() + PATIENCE
+        deadline = time.perf_counter() + patience
         answer: bytes | None = None
         while time.perf_counter() < deadline:
             answer = ask(port, path)
@@ -114,14 +147,14 @@ class Server:
             if self.process.poll() is not None:
                 raise BenchError(self._story(f"ended with exit code {self.process.returncode}"))
             time.sleep(STEP)
-        raise BenchError(self._story(f"did not answer {body!r} in {PATIENCE:.0f} s; its last answer was {answer!r}"))
+        raise BenchError(self._story(f"did not answer {body!r} in {patience:.0f} s; its last answer was {answer!r}"))
 
     def _story(self, what: str) -> str:
         lines = self.output().strip().splitlines()[-15:]
         return "\n".join([f"`{' '.join(self.command)}` {what}. Its last lines:", *(f"    {line}" for line in lines)])
 
     def _end(self) -> None:
-        family = descendants(self.pid)
+        family = descendants(self.pid) + self._family
         if self.process.poll() is None:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -143,12 +176,12 @@ def descendants(pid: int) -> list[psutil.Process]:
         return []
 
 
-def ask(port: int, path: str = "/") -> bytes | None:
+def ask(port: int, path: str = "/", timeout: float = 5) -> bytes | None:
     """The body of a 200, or None for anything else: refused, cut, another status."""
     request = f"GET {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nConnection: close\r\n\r\n"
     received = bytearray()
     try:
-        with socket.create_connection((HOST, port), timeout=5) as connection:
+        with socket.create_connection((HOST, port), timeout) as connection:
             connection.sendall(request.encode())
             while piece := connection.recv(65536):
                 received += piece

@@ -76,7 +76,11 @@ class Result:
 
 def table(title: str, results: Iterable[Result]) -> str:
     """Medians in columns; the spread of the samples is in the JSON."""
-    rows = [[title, "devsup", "peer", "number", "target", ""], *(result.row() for result in results)]
+    return columns([[title, "devsup", "peer", "number", "target", ""], *(result.row() for result in results)])
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of equal length as text; all but the first column to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(pairs))
