@@ -70,6 +70,11 @@ def program(family: str, name: str, version: int) -> str:
     return f"# {'.' * version}\n{imports}{text}"  # a length of its own, as in starlette()
 
 
+def files(family: str, name: str, version: int = 0) -> dict[str, str]:
+    """The folder that the program is served from."""
+    return {"app.py": program(family, name, version)} | ({"manage.py": MANAGE} if family == "django" else {})
+
+
 HEAVY = ("fastapi", "pandas", "sqlalchemy")
 IMPORTS = {"heavy": HEAVY, "tenfold": (*HEAVY, "sympy")}
 
@@ -172,17 +177,13 @@ app.add_url_rule("/endless", "endless", lambda: Response(stream(10**6), mimetype
 """
 
 DJANGO = f"""\
-import sys
 import time
 
-from django.conf import settings
-from django.core.management import execute_from_command_line
 from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import path
 
 {WSGI_WORK}
 
-settings.configure(DEBUG=True, ROOT_URLCONF=__name__, SECRET_KEY="benchmark")
 urlpatterns = [
     path("", lambda request: HttpResponse("ANSWER")),
     path("begun", lambda request: HttpResponse(len(BEGUN))),
@@ -190,7 +191,15 @@ urlpatterns = [
     path("tokens", lambda request: StreamingHttpResponse(stream(30), content_type="text/event-stream")),
     path("endless", lambda request: StreamingHttpResponse(stream(10**6), content_type="text/event-stream")),
 ]
+"""
 
-if __name__ == "__main__":
-    execute_from_command_line(sys.argv)
+# A file of its own, for runserver ends when the file that it was started from does not compile.
+MANAGE = """\
+import sys
+
+from django.conf import settings
+from django.core.management import execute_from_command_line
+
+settings.configure(DEBUG=True, ROOT_URLCONF="app", SECRET_KEY="benchmark")
+execute_from_command_line(sys.argv)
 """

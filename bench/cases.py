@@ -174,8 +174,10 @@ def broken(peer: Peer, _: int) -> Facts:
         answers = list(_answers(stand.port, BROKEN))
         kept = answers.count(b"v0") / len(answers)
         back = stand.save_within(HELD)
+        code = stand.server.process.poll()
+    never = f"none in {HELD:.0f} s" if code is None else f"ended, exit code {code}"
     said = "yes" if kept == 1 else "no" if kept == 0 else f"{kept:.0%} of answers"
-    return {"old code kept": said, "next good save ms": back if back is not None else f"none in {HELD:.0f} s"}
+    return {"old code kept": said, "next good save ms": never if back is None else back}
 
 
 def _answers(port: int, seconds: float) -> Iterator[bytes | None]:
@@ -186,10 +188,9 @@ def _answers(port: int, seconds: float) -> Iterator[bytes | None]:
 
 
 def second(peer: Peer, _: int) -> Facts:
-    files = {"app.py": apps.program(peer.family, "light", 2)}
     with (
         standing(peer, "light") as first,
-        harness.app_folder(files) as folder,
+        harness.app_folder(apps.files(peer.family, "light", 2)) as folder,
         harness.Server(peer.line(first.port), folder) as other,
     ):
         with contextlib.suppress(subprocess.TimeoutExpired):

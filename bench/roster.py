@@ -82,7 +82,7 @@ PEERS = (
         ("flask",),
         family="flask",
     ),
-    Peer("django runserver", "django", "{home}/bin/python app.py runserver 127.0.0.1:{port}", ("django",), family="django"),
+    Peer("django runserver", "django", "{home}/bin/python manage.py runserver 127.0.0.1:{port}", ("django",), family="django"),
     Peer(
         "uvicorn-hmr",
         "uvicorn-hmr",
@@ -174,8 +174,7 @@ class Stand:
 def standing(peer: Peer, program: str) -> Iterator[Stand]:
     """The peer in a folder and on a port of its own, once it answers; devsup once it also has its fork server."""
     port = harness.free_port()
-    files = {"app.py": apps.program(peer.family, program, 0)}
-    with harness.app_folder(files) as folder, harness.Server(peer.line(port), folder) as server:
+    with harness.app_folder(apps.files(peer.family, program)) as folder, harness.Server(peer.line(port), folder) as server:
         stand = Stand(peer, program, port, folder, server)
         stand.answered = server.wait_for(port, b"v0")
         deadline = time.perf_counter() + WARM
