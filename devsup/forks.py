@@ -98,6 +98,8 @@ class Forks:
                 self._off(f"the app uses {wanted['hostile']}")
             elif self._server is None or not await self._fits(self._server, wanted):
                 await self._build(wanted)
+            if self._server is not None:
+                await self._server.make_spare()
 
     async def _fits(self, server: ForkServer, wanted: Message) -> bool:
         """Whether it would become the same worker once more."""
@@ -119,6 +121,7 @@ class Forks:
             if not answer["left"]:
                 await self._leave()
                 self._server, count = server, len(server.modules - self._skip)
+                self._tasks.start_soon(server.watch)
                 self._bus.publish(events.ForkServerReady(modules=count, memory=answer["memory"], left=left))
                 return
             self._skip.update(name for name, _ in answer["left"])

@@ -133,6 +133,7 @@ class Supervisor:
                 self.front.wait()
                 await self._retire(handle, final=final)
             case words.Stop(_, cut, final) if handle is not None:
+                self.tasks.start_soon(handle.look_around)
                 await handle.stop(cut=cut, final=final)
             case words.Kill() if handle is not None:
                 await self._name_lost()

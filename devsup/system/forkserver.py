@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from devsup.system.inotify import Inotify
 from devsup.system.spawn import ended
 
 if TYPE_CHECKING:
@@ -60,20 +61,43 @@ class ForkServer:
         self.changed_environ: Mapping[str, str | None] = {}
         self._children: dict[int, Forked] = {}
         self._ended: dict[int, int] = {}  # pid -> status
-        self._files: dict[str, tuple[int, int]] = {}
+        self._paths: frozenset[str] = frozenset()
+        self._stamps: dict[str, tuple[int, int]] = {}
+        self._is_watched = self._is_stale = False
 
     async def preload(self, wanted: Message, skip: Iterable[str]) -> Message | None:
         """Let it import what a worker has; its answer, None when it has died of it."""
         self.modules = frozenset(name for name, _ in wanted["modules"])
         self.changed_environ = wanted["environ"]
-        paths = [path for _, path in wanted["modules"]]
-        self._files = await anyio.to_thread.run_sync(_stamps, paths)
+        self._paths = frozenset(path for _, path in wanted["modules"])
+        self._stamps = await anyio.to_thread.run_sync(_stamps, self._paths)
         fields = {key: wanted[key] for key in ("modules", "own", "environ", "main")}
         return await self.link.ask("preload", limit=_LONGEST_IMPORT, skip=sorted(skip), **fields)
 
+    async def watch(self) -> None:
+        """Notice when what it has imported, or where that came from, becomes another; returns then."""
+        before = await anyio.to_thread.run_sync(_stamps, self._paths)
+        with suppress(OSError), Inotify() as notify:  # no more files can be watched: it is looked at before each fork
+            notify.add({*map(os.path.dirname, self._paths), *_roots(self._paths)})
+            self._stamps = await anyio.to_thread.run_sync(_stamps, self._paths)
+            self._is_watched, self._is_stale = True, self._stamps != before
+            while not self._is_stale:
+                self._is_stale = self._concerns(*await notify.changes())
+
+    def _concerns(self, files: set[str], folders: set[str], lost: bool) -> bool:  # noqa: FBT001 - as notify tells
+        roots = _roots(self._paths)
+        new = {path for path in files if path.endswith((".py", ".so", ".pth"))} | folders
+        return lost or bool(files & self._paths) or any(os.path.dirname(path) in roots for path in new)  # noqa: PTH120
+
     async def is_stale(self) -> bool:
-        """Whether what it has imported, or where that came from, is another by now."""
-        return self._files != await anyio.to_thread.run_sync(_stamps, self._files)
+        """Whether a cold start would import something else."""
+        if self._is_watched:
+            return self._is_stale
+        return self._stamps != await anyio.to_thread.run_sync(_stamps, self._paths)
+
+    async def make_spare(self) -> None:
+        """Let it fork the next worker ahead."""
+        await self.link.send("spare")
 
     async def fork(self, environ: Mapping[str, str], streams: Streams) -> Forked | None:
         """A worker with this beside the environment of the fork server itself; None when there is none."""
@@ -104,11 +128,14 @@ class ForkServer:
 def _stamps(paths: Iterable[str]) -> dict[str, tuple[int, int]]:
     """Time and size of each file, and of the folders in which packages lie."""
     stamps = {}
-    folders = {
-        path[: path.index(name) + len(name)] for path in paths for name in ("site-packages", "dist-packages") if name in path
-    }
-    for path in {*paths, *folders}:
+    for path in {*paths, *_roots(paths)}:
         with suppress(OSError):
             found = os.stat(path)  # noqa: PTH116 - hundreds
             stamps[path] = found.st_mtime_ns, found.st_size
     return stamps
+
+
+def _roots(paths: Iterable[str]) -> set[str]:
+    """The folders in which packages lie."""
+    names = "site-packages", "dist-packages"
+    return {path[: path.index(name) + len(name)] for path in paths for name in names if name in path}

@@ -21,15 +21,14 @@ if TYPE_CHECKING:
 PATIENCE = 0.5  # seconds between TERM and KILL
 
 
-def marked(token: str) -> list[int]:
-    """Pids of this user's processes whose environment has a DEVSUP_TOKEN that begins with `token` (Linux; elsewhere none)."""
+def marked(token: str, pids: Iterable[int]) -> list[int]:
+    """Those of this user's processes whose environment has a DEVSUP_TOKEN that begins with `token`."""
     needle = b"DEVSUP_TOKEN=" + token.encode()
     found = []
-    for entry in os.listdir("/proc") if os.path.isdir("/proc/self") else ():  # noqa: PTH112, PTH208 - pathlib is slower here
-        if entry.isdigit() and int(entry) != os.getpid():
-            with suppress(OSError):
-                if needle in Path("/proc", entry, "environ").read_bytes():
-                    found.append(int(entry))
+    for pid in pids:
+        with suppress(OSError):
+            if needle in Path(f"/proc/{pid}/environ").read_bytes():
+                found.append(pid)
     return found
 
 
@@ -40,6 +39,13 @@ class Process(NamedTuple):
     group: int
     session: int
     start: str
+
+
+def start_of(pid: int) -> int:
+    """When a process has started, in the kernel's ticks since it was booted; 0 where that is not to be known."""
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19])
+    return 0
 
 
 def processes() -> dict[int, Process]:
@@ -54,13 +60,16 @@ def processes() -> dict[int, Process]:
     return table
 
 
-def members(token: str, group: int | None) -> dict[int, str]:
+def members(token: str, group: int | None, since: int = 0) -> dict[int, str]:
     """Pid and start time of whoever is in this group or its session, or carries the token (as in `marked`).
+
+    Nobody who has started before `since` is looked at for the token.
 
     And of all that descend from these: a child may leave the session and clear its environment, but not choose its parent.
     """
     table = processes()
-    found = {pid for pid, each in table.items() if group in (each.group, each.session)} | set(marked(token))
+    found = {pid for pid, each in table.items() if group in (each.group, each.session)}
+    found.update(marked(token, [pid for pid, each in table.items() if int(each.start) >= since]))
     grown = True
     while grown:
         more = {pid for pid, each in table.items() if each.parent in found} - found

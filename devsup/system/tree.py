@@ -21,10 +21,11 @@ class Tree:
         self._group = group
         self._token = f"{token}\0"  # exactly this one: entries of an environment end with a NUL
         self._known: dict[int, str] = {}
+        self._since = keeper.start_of(group)
 
     def members(self) -> dict[int, str]:
         """Pid and start time of all that run, of those that were seen earlier too: their parents may be gone by now."""
-        self._known = {**keeper.running(self._known), **keeper.members(self._token, self._group)}
+        self._known = {**keeper.running(self._known), **keeper.members(self._token, self._group, self._since)}
         return self._known
 
     def signal_group(self, number: int) -> bool:

@@ -37,6 +37,8 @@ class WorkerHandle:
     streams: Streams
     tree: Tree
     links: list[Link] = field(default_factory=list)
+    _alone: bool = False
+    _looking: anyio.Lock = field(default_factory=anyio.Lock)
     _told: bool = False  # by a signal to the whole group
 
     @property
@@ -68,9 +70,18 @@ class WorkerHandle:
         else:
             self._told = self.tree.signal_group(signal.SIGTERM)
 
+    async def look_around(self) -> None:
+        """Find out whether nothing but the main process runs."""
+        async with self._looking:
+            self._alone = set(await anyio.to_thread.run_sync(self.tree.members)) <= {self.pid}
+
     async def is_alone(self) -> bool:
-        """Whether nothing but the main process runs."""
-        return set(await anyio.to_thread.run_sync(self.tree.members)) <= {self.pid}
+        """Whether nothing but the main process runs, as far as is known."""
+        async with self._looking:
+            known = self._alone
+        if not known:
+            await self.look_around()
+        return self._alone
 
     def interrupt(self, link: Link) -> None:
         """As Ctrl-C would, the process of this link alone; the main process when it has gone."""

@@ -12,6 +12,7 @@ from devsup_agent import finder, modules, wire
 from devsup_agent.active import background, jobs
 
 _UNKNOWN = 0.3  # seconds from listening until a server that nobody knows is taken to serve
+_YIELDING = 10  # how nice the rest of an ended program is
 _ANSWER_LIMIT = 5.0  # seconds; the supervisor answers in well under a millisecond
 
 
@@ -296,7 +297,8 @@ class Agent:
 
     def over(self):
         """The program has ended, but for the interpreter: nothing of it would be in the next one's way."""
-        self.send("over", alone=not _children())
+        if self.send("over", alone=not _children()):
+            os.nice(_YIELDING)  # the next worker begins
 
     def lost(self, work):
         """Work that is being cut: say what it was, once."""

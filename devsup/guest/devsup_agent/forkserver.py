@@ -23,28 +23,27 @@ from devsup_agent.agent import agent
 _TOKEN = "DEVSUP_TOKEN"  # noqa: S105 - a name
 
 
-class _Link:
-    """The link's end here: blocking, and read by the one thread that there is."""
+class _Channel:
+    """A socket that is read by the one thread that there is."""
 
-    def __init__(self):
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(None)
-        self._socket.connect(os.environ["DEVSUP_LINK"])
+    def __init__(self, sock):
+        self._socket = sock
         self._decoder, self._fds = wire.Decoder(), []
-        self.send("hello", token=os.environ[_TOKEN], pid=os.getpid(), python="", executable=sys.executable or "")
 
     def fileno(self):
         """For poll."""
         return self._socket.fileno()
 
-    def send(self, op, **fields):
+    def send(self, op, fds=(), **fields):
         """Send one message."""
-        fields.update(op=op, fds=0)
+        fields.update(op=op, fds=len(fds))
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         with contextlib.suppress(OSError):
-            self._socket.sendall(wire.encode(fields))
+            data = wire.encode(fields)
+            self._socket.sendall(data[self._socket.sendmsg([data], rights) :])
 
     def receive(self):
-        """The messages that have come, each with its descriptors; None at the end of the link."""
+        """The messages that have come, each with its descriptors; None at the end."""
         try:
             data, rights, _, _ = self._socket.recvmsg(65536, socket.CMSG_SPACE(4 * wire.MAX_FDS))
         except OSError:
@@ -63,61 +62,117 @@ class _Link:
         return found
 
     def close(self):
-        """In a child: it is the parent's."""
+        """It is another's."""
         self._socket.close()
 
 
 def serve():
     """Be the fork server; returns in each worker."""
-    link, cwd, environ = _Link(), os.getcwd(), {**os.environ}
-    del environ["DEVSUP_FORK"]
-    children: dict = {}  # pidfd -> pid
     agent.waits = True  # for what the hooks would tell before there is a worker
-    leaving = False
-    poll = select.poll()
-    poll.register(link, select.POLLIN)
-    while children or not leaving:
-        for fd, _ in poll.poll():
-            if fd in children:
-                poll.unregister(fd)
-                os.close(fd)
-                pid = children.pop(fd)
-                link.send("exited", pid=pid, status=os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-                continue
-            messages = link.receive()
-            if messages is None:
-                os._exit(0)
-            for message, fds in messages:
-                if message["op"] == "leave":
-                    leaving = True
-                elif message["op"] == "preload":
-                    link.send("preloaded", id=message["id"], **preload.run(message))
-                elif _fork(link, children, poll, message, fds):
-                    os.chdir(cwd)
-                    return _become_worker({**environ, **message["environ"]}, fds)
-    os._exit(0)
+    given = _Server().run()
+    _become_worker(*given)
 
 
-def _fork(link, children, poll, message, fds):
-    """Whether this is the child."""
-    pid = os.fork()
-    if pid:
-        pidfd = os.pidfd_open(pid)
-        children[pidfd] = pid
-        poll.register(pidfd, select.POLLIN)
-        link.send("forked", id=message["id"], pid=pid)
+class _Server:
+    """The fork server's loop. A spare is a child that is forked ahead and waits to be told what worker it is."""
+
+    def __init__(self):
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(None)
+        sock.connect(os.environ["DEVSUP_LINK"])
+        self._link = _Channel(sock)
+        self._link.send("hello", token=os.environ[_TOKEN], pid=os.getpid(), python="", executable=sys.executable or "")
+        self._environ = {name: value for name, value in os.environ.items() if name != "DEVSUP_FORK"}
+        self._cwd = os.getcwd()
+        self._children = {}  # pidfd -> pid
+        self._workers = set()  # pids
+        self._spare: typing.Any = None  # (its pid, the channel to it)
+        self._leaving = False
+        self._poll = select.poll()
+        self._poll.register(self._link, select.POLLIN)
+
+    def run(self):
+        """Serve; returns, in a child, what worker it is: (environment, standard streams)."""
+        while self._children or not self._leaving:
+            for fd, _ in self._poll.poll():
+                found = self._reap(fd) if fd in self._children else self._hear()
+                if found is not None:
+                    return found
+        os._exit(0)
+
+    def _reap(self, pidfd):
+        self._poll.unregister(pidfd)
+        os.close(pidfd)
+        pid = self._children.pop(pidfd)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if pid in self._workers:
+            self._workers.remove(pid)
+            self._link.send("exited", pid=pid, status=status)
+        elif self._spare is not None and self._spare[0] == pid:
+            self._drop_spare()
+
+    def _hear(self):
+        messages = self._link.receive()
+        if messages is None:
+            os._exit(0)
+        for message, fds in messages:
+            if message["op"] == "leave":
+                self._leaving = True
+                self._drop_spare()
+            elif message["op"] == "preload":
+                self._link.send("preloaded", id=message["id"], **preload.run(message))
+            else:
+                found = self._make_spare() if self._spare is None else None
+                if found is not None:
+                    return found
+                if message["op"] == "fork":
+                    self._use_spare(message, fds)
+        return None
+
+    def _use_spare(self, message, fds):
+        pid, channel = self._spare
+        self._spare = None
+        self._workers.add(pid)
+        channel.send("be", fds, environ={**self._environ, **message["environ"]})
+        channel.close()
+        self._link.send("forked", id=message["id"], pid=pid)
         for fd in fds:
             os.close(fd)
-        return False
-    link.close()
-    for pidfd in children:
-        os.close(pidfd)
-    return True
+
+    def _drop_spare(self):
+        if self._spare is not None:
+            self._spare[1].close()
+            self._spare = None
+
+    def _make_spare(self):
+        """Fork; returns, in the child and once it is wanted, what worker it is."""
+        ours, its = socket.socketpair()
+        pid = os.fork()
+        if pid:
+            its.close()
+            pidfd = os.pidfd_open(pid)
+            self._children[pidfd] = pid
+            self._poll.register(pidfd, select.POLLIN)
+            self._spare = pid, _Channel(ours)
+            return None
+        ours.close()
+        self._link.close()
+        for pidfd in self._children:
+            os.close(pidfd)
+        os.setsid()
+        given, messages = _Channel(its), []  # type: ignore[var-annotated]
+        while not messages:
+            messages = given.receive()
+            if messages is None:
+                os._exit(0)
+        its.close()
+        os.chdir(self._cwd)
+        message, fds = messages[0]
+        return message["environ"], fds
 
 
 def _become_worker(environ, fds):
     """Everything that a new process would have of its own."""
-    os.setsid()
     for number, fd in enumerate(fds):
         os.dup2(fd, number)
     for fd in fds:

@@ -22,6 +22,7 @@ def _find_foreign():
 _foreign: list = []  # once found
 _installed = f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}"
 _is_own: dict = {}
+_preloaded: list = []  # the name of the last module that a fork server has imported
 
 
 def is_own(path):
@@ -35,11 +36,23 @@ def is_own(path):
     return _is_own[path]
 
 
+def preloaded():
+    """A fork server has imported what it will: nothing of it is the user's, and no worker need look at it again."""
+    _preloaded.append(next(reversed(sys.modules)))
+
+
+def _since_preload():
+    for name in reversed(sys.modules):
+        if name in _preloaded:
+            return
+        yield sys.modules.get(name)
+
+
 def imported():
     """The user's own that is imported: absolute paths of the files, and of the packages' folders."""
     files: set = set()
     packages: set = set()
-    for module in list(sys.modules.values()):
+    for module in list(_since_preload()):
         try:
             path = getattr(module, "__file__", None)
             if isinstance(path, str) and is_own(path):

@@ -59,7 +59,7 @@ def run(message):
                 survey.load(name, path)
     if message["main"]:
         del main.__file__
-    modules.imported()  # what it finds out is the workers' to know
+    modules.preloaded()
     left = survey.left_out()
     gc.collect()
     gc.freeze()
