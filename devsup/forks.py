@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from devsup.system.terminal import Terminal
 
 _PAUSE = 0.3  # seconds after the worker is ready: its first requests come first
+_LONGEST_ANSWER = 10.0  # seconds that a busy worker has to tell what it has imported
 _LONGEST_START = 10.0  # seconds from its spawn to its hello
 _SOON = 5.0  # seconds of service after which nobody doubts that a worker runs
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
 _FRAME = re.compile(r'^  File "([^"]+)", line', re.MULTILINE)
+_VOLATILE = 4  # times in a row
 _TRIES = 4  # each without what the ones before could not import
 
 
@@ -56,6 +58,7 @@ class Forks:
         self._servers: dict[Link, ForkServer] = {}
         self._started = 0
         self._skip: set[str] = set()
+        self._moves: dict[str, int] = {}  # variables that the program has set otherwise, and how many times in a row
         self._distrusted = not plan.fork
         self._doubt = ""  # what a forked worker died of
         self._building = anyio.Lock()
@@ -71,15 +74,16 @@ class Forks:
     def end(self, link: Link) -> None:
         """It is gone."""
         server = self._servers.pop(link, None)
-        if server is not None:
-            server.gone()
-        if server is self._server:
+        if server is not None and server is self._server:
             self._server = None
 
     def message(self, link: Link, message: Message) -> None:
         """It says something."""
         if message["op"] == "exited" and link in self._servers:
             self._servers[link].exited(message)
+        if message["op"] == "forked":  # too late: another was started in its place
+            with suppress(OSError):
+                os.kill(message["pid"], signal.SIGKILL)
 
     # -- building ---------------------------------------------------------------------------------------------------
 
@@ -91,7 +95,7 @@ class Forks:
     async def _prepare(self, link: Link) -> None:
         await anyio.sleep(_PAUSE)
         async with self._building:
-            wanted = None if self._distrusted else await link.ask("imports")
+            wanted = None if self._distrusted else await link.ask("imports", limit=_LONGEST_ANSWER)
             if wanted is None:  # a newer worker has taken its place
                 return
             if wanted["hostile"]:
@@ -105,10 +109,16 @@ class Forks:
         """Whether it would become the same worker once more."""
         return (
             server.modules >= {name for name, _ in wanted["modules"]}
-            and server.changed_environ == wanted["environ"]
+            and not self._moved(server.changed_environ, wanted["environ"])
             and server.environ == _without_ours(self._environment())
             and not await server.is_stale()
         )
+
+    def _moved(self, before: Mapping[str, str | None], now: Mapping[str, str | None]) -> bool:
+        """Whether the program sets its environment otherwise; what is another at each start says nothing."""
+        different = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+        self._moves = {name: self._moves.get(name, 0) + 1 for name in different}
+        return any(times < _VOLATILE for times in self._moves.values())
 
     async def _build(self, wanted: Message) -> None:
         left: list[list[str]] = []
@@ -126,7 +136,7 @@ class Forks:
                 return
             self._skip.update(name for name, _ in answer["left"])
             left += answer["left"]
-            await server.link.send("leave")
+            await server.leave()
         self._off("modules that it leaves out lead to more of them, again and again")
 
     async def _start(self) -> ForkServer | None:
@@ -157,7 +167,7 @@ class Forks:
         """The one before ends once its workers have."""
         server, self._server = self._server, None
         if server is not None:
-            await server.link.send("leave")
+            await server.leave()
 
     def _off(self, reason: str, *, shown: bool = False) -> None:
         self._distrusted = True

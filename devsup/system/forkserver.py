@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from devsup.system.terminal import Streams
 
 _LONGEST_IMPORT = 300.0  # seconds
+_LONGEST_FORK = 10.0
 _STATUS_LIMIT = 2.0  # seconds from a worker's end to the word of how
 
 
@@ -41,10 +42,8 @@ class Forked:
 
     async def wait(self) -> int:
         """As of Process; 1 where the fork server has gone with its word."""
-        if await ended(self.pid):
-            with anyio.move_on_after(_STATUS_LIMIT):
-                await self._told.wait()
-        else:
+        await ended(self.pid)
+        with anyio.move_on_after(_STATUS_LIMIT):
             await self._told.wait()
         if self._status is None:
             self.tell(1)
@@ -64,6 +63,7 @@ class ForkServer:
         self._paths: frozenset[str] = frozenset()
         self._stamps: dict[str, tuple[int, int]] = {}
         self._is_watched = self._is_stale = False
+        self._watching = anyio.CancelScope()
 
     async def preload(self, wanted: Message, skip: Iterable[str]) -> Message | None:
         """Let it import what a worker has; its answer, None when it has died of it."""
@@ -76,17 +76,18 @@ class ForkServer:
 
     async def watch(self) -> None:
         """Notice when what it has imported, or where that came from, becomes another; returns then."""
-        before = await anyio.to_thread.run_sync(_stamps, self._paths)
-        with suppress(OSError), Inotify() as notify:  # no more files can be watched: it is looked at before each fork
+        # Where no more files can be watched, it is looked at before each fork.
+        with self._watching, suppress(OSError), Inotify() as notify:
             notify.add({*map(os.path.dirname, self._paths), *_roots(self._paths)})
-            self._stamps = await anyio.to_thread.run_sync(_stamps, self._paths)
-            self._is_watched, self._is_stale = True, self._stamps != before
+            now = await anyio.to_thread.run_sync(_stamps, self._paths)
+            self._is_watched, self._is_stale = True, self._stamps != now
             while not self._is_stale:
                 self._is_stale = self._concerns(*await notify.changes())
 
     def _concerns(self, files: set[str], folders: set[str], lost: bool) -> bool:  # noqa: FBT001 - as notify tells
         roots = _roots(self._paths)
-        new = {path for path in files if path.endswith((".py", ".so", ".pth"))} | folders
+        new = {path for path in files if path.endswith((".py", ".so", ".pth"))}
+        new |= {path for path in folders if not path.endswith("/__pycache__")}
         return lost or bool(files & self._paths) or any(os.path.dirname(path) in roots for path in new)  # noqa: PTH120
 
     async def is_stale(self) -> bool:
@@ -102,7 +103,7 @@ class ForkServer:
     async def fork(self, environ: Mapping[str, str], streams: Streams) -> Forked | None:
         """A worker with this beside the environment of the fork server itself; None when there is none."""
         fds = (streams.stdin or 0, streams.stdout, streams.stderr)
-        answer = await self.link.ask("fork", fds=fds, environ=dict(environ))
+        answer = await self.link.ask("fork", fds=fds, limit=_LONGEST_FORK, environ=dict(environ))
         if answer is None:
             return None
         child = self._children[answer["pid"]] = Forked(answer["pid"])
@@ -118,20 +119,23 @@ class ForkServer:
         else:
             child.tell(message["status"])
 
-    def gone(self) -> None:
-        """Nobody will tell any more."""
-        for child in self._children.values():
-            child.tell(1)
-        self._children.clear()
+    async def leave(self) -> None:
+        """Let it end once its workers have."""
+        self._watching.cancel()
+        await self.link.send("leave")
 
 
 def _stamps(paths: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Time and size of each file, and of the folders in which packages lie."""
+    """Time and size of each file, and what is in the folders in which packages lie."""
     stamps = {}
-    for path in {*paths, *_roots(paths)}:
+    for path in paths:
         with suppress(OSError):
             found = os.stat(path)  # noqa: PTH116 - hundreds
             stamps[path] = found.st_mtime_ns, found.st_size
+    for root in _roots(paths):
+        with suppress(OSError):
+            names = frozenset(os.listdir(root)) - {"__pycache__"}  # noqa: PTH208
+            stamps[root] = hash(names), len(names)
     return stamps
 
 

@@ -456,6 +456,23 @@ def test_a_package_that_is_imported_for_the_first_time_is_forked_from_then_on(ma
     assert make.answer() == "False"
 
 
+def test_a_variable_that_is_another_at_each_start_builds_no_fork_server_for_ever(make: Project) -> None:
+    text = "import os, time\nos.environ['STARTED'] = str(time.time())\n"
+    make.app(text)
+    run = make.run()
+    for version in range(2, 6):
+        run.wait_for("ForkServerReady", version - 1)
+        make.app(text, version=version)
+        run.ready(version)
+    make.app(text, version=6)
+    run.ready(6)
+    make.app(text, version=7)
+    run.ready(7)
+    assert is_forked(run, 7)
+    assert run.stop() == 0
+    assert len(run.all("ForkServerReady")) == 4
+
+
 # -- when a fork dies -------------------------------------------------------------------------------------------------
 
 

@@ -104,13 +104,13 @@ def is_fork_server():
     return "DEVSUP_FORK" in os.environ
 
 
-def begin():
-    """The program is about to run in this process."""
+def begin(environ=None):
+    """The program is about to run in this process, which was started with this environment (None: with what it has)."""
+    start_environment.update(environ or os.environ)
     _sign()
     # Apps start their schedulers only in the child of a reloader; a worker is one (DESIGN 4).
     for name in ("WERKZEUG_RUN_MAIN", "RUN_MAIN"):
         os.environ.setdefault(name, "true")
-    start_environment.update(os.environ)
     if os.isatty(0):
         _hook_input()
     if os.environ.get("DEVSUP_WRITES"):

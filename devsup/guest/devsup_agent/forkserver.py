@@ -187,7 +187,7 @@ def _become_worker(environ, fds):
     with contextlib.suppress(OSError, ValueError):
         _sign_environment(environ[_TOKEN])
     _new_seeds()
-    devsup_agent.begin()
+    devsup_agent.begin(environ)
     if "devsup_agent.sockets" in sys.modules:
         sys.modules["devsup_agent.sockets"].begin()
     agent.begin()

@@ -42,6 +42,7 @@ def preloaded():
 
 
 def _since_preload():
+    yield sys.modules.get("__main__")
     for name in reversed(sys.modules):
         if name in _preloaded:
             return
