@@ -13,7 +13,7 @@ from devsup.decide import vocabulary as words
 
 Mode = Literal["drain", "handover", "restart", "off"]
 MODES: tuple[Mode, ...] = ("drain", "handover", "restart", "off")
-GENERATIONS = 4
+GENERATIONS = 3  # the one that serves, one before it, one that retires
 ROUNDS = 2
 
 
