@@ -31,7 +31,7 @@ def measure() -> list[Result]:
             harness.progress(f"reload: save {number} of {SAVES}")
             ours.append(_save(ours_server, ours_port, ours_folder, number))
             peer.append(_save(peer_server, peer_port, peer_folder, number))
-    return [Result("save to new code, idle", "ms", ours, peer, at_most=0.6)]
+    return [Result("save to new code, idle", "ms", ours, peer, at_most=0.12)]
 
 
 def _save(server: harness.Server, port: int, folder: Path, number: int) -> float:
