@@ -80,6 +80,7 @@ class Changes:
         self._baseline.update(self._seen)
         self._seen.clear()
         self.dirty.clear()
+        self.marks = {}
         self._spawned_at = time.time() - passed
         self._own.spawned(generation, time.monotonic() - passed)
         self._held = set()

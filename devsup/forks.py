@@ -56,7 +56,7 @@ class Forks:
         self._hello: anyio.Event | None = None
         self._arriving: Link | None = None
         self._servers: dict[Link, ForkServer] = {}
-        self._started = 0
+        self._started, self._name = 0, ""
         self._skip: set[str] = set()
         self._moves: dict[str, int] = {}  # variables that the program has set otherwise, and how many times in a row
         self._distrusted = not plan.fork
@@ -67,8 +67,8 @@ class Forks:
 
     def hello(self, link: Link) -> None:
         """A fork server is there."""
-        self._arriving = link
-        if self._hello is not None:
+        if self._hello is not None and link.whose == self._name:
+            self._arriving = link
             self._hello.set()
 
     def end(self, link: Link) -> None:
@@ -95,15 +95,19 @@ class Forks:
     async def _prepare(self, link: Link) -> None:
         await anyio.sleep(_PAUSE)
         async with self._building:
-            wanted = None if self._distrusted else await link.ask("imports", limit=_LONGEST_ANSWER)
-            if wanted is None:  # a newer worker has taken its place
-                return
-            if wanted["hostile"]:
-                self._off(f"the app uses {wanted['hostile']}")
-            elif self._server is None or not await self._fits(self._server, wanted):
-                await self._build(wanted)
-            if self._server is not None:
-                await self._server.make_spare()
+            with suppress(UsageError):  # an env file that cannot be read: the next start will tell
+                await self._see_to(link)
+
+    async def _see_to(self, link: Link) -> None:
+        wanted = None if self._distrusted else await link.ask("imports", limit=_LONGEST_ANSWER)
+        if wanted is None:  # a newer worker has taken its place
+            return
+        if wanted["hostile"]:
+            self._off(f"the app uses {wanted['hostile']}")
+        elif self._server is None or not await self._fits(self._server, wanted):
+            await self._build(wanted)
+        if self._server is not None:
+            await self._server.make_spare()
 
     async def _fits(self, server: ForkServer, wanted: Message) -> bool:
         """Whether it would become the same worker once more."""
@@ -126,6 +130,8 @@ class Forks:
             server = await self._start()
             answer = await server.preload(wanted, self._skip) if server is not None else None
             if server is None or answer is None:
+                if server is not None:
+                    server.scope.cancel()
                 self._off("it ended while it imported")
                 return
             if not answer["left"]:
@@ -142,14 +148,15 @@ class Forks:
     async def _start(self) -> ForkServer | None:
         self._hello, environ, scope = anyio.Event(), self._environment(), anyio.CancelScope()
         self._started += 1
-        self._tasks.start_soon(self._live, environ, f"f{self._started:07d}", self._hello, scope)
+        self._name = f"f{self._started:07d}"
+        self._tasks.start_soon(self._live, environ, self._name, self._hello, scope)
         with anyio.move_on_after(_LONGEST_START):
             await self._hello.wait()
         link, self._arriving = self._arriving, None
         if link is None:
             scope.cancel()
             return None
-        self._servers[link] = server = ForkServer(link, _without_ours(environ))
+        self._servers[link] = server = ForkServer(link, _without_ours(environ), scope)
         return server
 
     async def _live(self, environ: Mapping[str, str], name: str, hello: anyio.Event, scope: anyio.CancelScope) -> None:
@@ -200,8 +207,8 @@ class Forks:
         """
         if served is not None and served > _SOON:
             return False
-        if not worker.forked:
-            self._doubt = ""  # a cold start fares no better
+        if not (worker.forked or worker.beside):
+            self._doubt = ""  # a cold start, alone, fares no better
             return False
         frames = _FRAME.findall(tail)
         of_the_save = bool(frames) and frames[-1] in worker.changed

@@ -83,7 +83,7 @@ class Reception:
         """Tell a process that is about to accept whether it may; true when it is sent, in the order of the commands."""
 
         async def send() -> None:
-            await link.send("reply", id=message["id"], held=self._supervisor.holds())
+            await link.send("reply", id=message["id"], held=self._supervisor.holds(link.generation))
 
         self._supervisor.tasks.start_soon(send)
 
@@ -111,8 +111,8 @@ class Reception:
     async def _name_holder(self, link: Link, key: int, port: int) -> None:
         holder = await anyio.to_thread.run_sync(ports.holder, port)
         text = ports.describe(holder) if holder is not None else "a process that cannot be seen from here"
-        current = self._worker(link)
-        if current.ready is None and not self._supervisor.listeners.kept:
+        current = self._supervisor.workers.get(link.generation)  # it may be gone by now
+        if current is not None and current.ready is None and not self._supervisor.listeners.kept:
             remedy = (
                 f'Stop it with "kill {holder.pid}", or choose another port.' if holder and holder.pid else "Choose another port."
             )
@@ -160,9 +160,6 @@ class Reception:
     def _on_connections(self, _link: Link, _message: Message, fds: list[int]) -> list[int]:
         self._supervisor.front.keep(fds)
         return []
-
-    def _on_retired(self, _link: Link, _message: Message, _fds: list[int]) -> None:
-        """Nobody has waited for it."""
 
     def _on_over(self, link: Link, message: Message, _fds: list[int]) -> None:
         if message["alone"]:

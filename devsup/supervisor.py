@@ -98,6 +98,8 @@ class Supervisor:
 
     def _enter(self, phase: words.Phase) -> None:
         self.current = self.workers.get(phase.generation, self.current)  # the one before, when the new one came to nothing
+        if self.current.handle is not None:
+            self.terminal.serve(self.current.handle.streams)
         if isinstance(phase, words.Stopping) and phase.then == "end" and phase != self._phase:
             self.bus.publish(events.Stopping(reason="asked to"))
         if phase != self._phase:
@@ -115,8 +117,9 @@ class Supervisor:
         match command:
             case words.Spawn(generation):
                 passed = time.monotonic() - self._first[1] if self._first is not None else 0.0
-                changed = frozenset(self.changes.dirty)
-                self.current = self.workers[generation] = Current(generation, time.monotonic() - passed, changed=changed)
+                changed, beside = frozenset(self.changes.dirty), bool(self.workers)
+                current = Current(generation, time.monotonic() - passed, changed=changed, beside=beside)
+                self.current = self.workers[generation] = current
                 self.changes.spawned(generation, passed)
                 self.tasks.start_soon(self._live, self.current)
             case words.SetTimer():
@@ -156,7 +159,7 @@ class Supervisor:
                 await self._ask(handle, "close_gate", words.Drained(generation, number))
             case words.OpenGate(generation):
                 await handle.tell("open_gate")
-                if self.workers[generation].announced:
+                if generation in self.workers and self.workers[generation].announced:
                     self.front.serve(handle)
             case _:
                 assert_never(command)
@@ -191,11 +194,13 @@ class Supervisor:
         for link in handle.serving():
             await link.send(op, seq=then.round)
 
-    def holds(self) -> bool:
-        """Whether no process of the current worker may let anything new in."""
+    def holds(self, generation: int) -> bool:
+        """Whether no process of that worker may let anything new in."""
         match self._phase:
-            case words.Waiting(closed=held) | words.Starting(before=held):
-                return bool(held)
+            case words.Waiting(closed=held):
+                return held
+            case words.Starting(before=before) | words.Stopping(before=before) if before:
+                return generation != before
             case phase:
                 return isinstance(phase, words.Stopping)
 
@@ -266,7 +271,7 @@ class Supervisor:
             return spawned
         kept = " ".join(map(str, self.listeners.ports()))
         ours = {**self._meeting.environment(current.generation), **self.changes.environment(), "DEVSUP_KEPT": kept}
-        if self.holds():
+        if self.holds(current.generation):
             ours["DEVSUP_HELD"] = "1"
         environment = {**self.plan.environment(), **ours}
         label = self.plan.label(current.generation)
@@ -293,7 +298,7 @@ class Supervisor:
             self.changes.failed()
             limits = self.plan.limits
             final = limits.reload == "off" or limits.exit_on_failure
-            tail, serving = handle.streams.tail(), len(self.workers) > 1
+            tail, serving = handle.streams.tail(), isinstance(self._phase, words.Starting) and self._phase.before > 0
             failed_event = events.WorkerFailed(generation=current.generation, exit=ended, tail=tail, final=final, serving=serving)
             self.bus.publish(failed_event)
         if not expected:

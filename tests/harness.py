@@ -26,14 +26,14 @@ LIMIT = 20.0  # seconds for a fact to come true
 class Run:
     """One `devsup run`, its events and its output as they come (`--log-format json`)."""
 
-    def __init__(self, command: list[str], cwd: Path, env: dict[str, str]) -> None:
+    def __init__(self, command: list[str], cwd: Path, env: dict[str, str], stdin: int = subprocess.DEVNULL) -> None:
         self.events: list[Event] = []
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
             command,
             cwd=cwd,
             env=env,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -205,7 +205,9 @@ def _while_starting(phase: Starting, state: State, fact: Fact) -> Step:
             return _stop(state, "start", cut=True, before=before)
         case TimerFired(name="hold"):
             return replace(phase, late=True), () if before else (Answer(on=True),)
-        case TimerFired(name="boot") if before and not state.prompting:
+        case TimerFired(name="boot") if before and state.prompting:
+            return phase, (SetTimer("boot", limits.drain_timeout, generation),)
+        case TimerFired(name="boot") if before:
             return phase, (Tell(events.NeverReady(generation=generation, seconds=limits.drain_timeout)), Kill(generation))
         case WorkerExited():
             return _after_failed_start(phase, state, fact)

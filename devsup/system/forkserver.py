@@ -53,8 +53,9 @@ class Forked:
 class ForkServer:
     """One fork server, from its hello on. `files` are those whose change makes it stale."""
 
-    def __init__(self, link: Link, environ: Mapping[str, str]) -> None:
+    def __init__(self, link: Link, environ: Mapping[str, str], scope: anyio.CancelScope) -> None:
         self.link = link
+        self.scope = scope  # of its process
         self.environ = environ
         self.modules: frozenset[str] = frozenset()
         self.changed_environ: Mapping[str, str | None] = {}
@@ -103,7 +104,9 @@ class ForkServer:
     async def fork(self, environ: Mapping[str, str], streams: Streams) -> Forked | None:
         """A worker with this beside the environment of the fork server itself; None when there is none."""
         fds = (streams.stdin or 0, streams.stdout, streams.stderr)
-        answer = await self.link.ask("fork", fds=fds, limit=_LONGEST_FORK, environ=dict(environ))
+        answer = await self.link.ask(
+            "fork", fds=fds, limit=_LONGEST_FORK, environ=dict(environ), terminal=streams.stdin is not None
+        )
         if answer is None:
             return None
         child = self._children[answer["pid"]] = Forked(answer["pid"])

@@ -36,8 +36,8 @@ class Link:
         self._answers: dict[int, tuple[anyio.Event, list[Message]]] = {}
         self._next_id = 0
         self._has_ended = False
-        whose = str(hello["token"]).rpartition("-")[2]
-        self.generation = int(whose) if whose.isdigit() else 0  # a fork server's
+        self.whose = str(hello["token"]).rpartition("-")[2]
+        self.generation = int(self.whose) if self.whose.isdigit() else 0  # a fork server's
         self.pid = int(hello["pid"])
         self.python = str(hello["python"])
         self.listens = self.serves = self.adopts = self.prompts = self.debugged = False

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -25,8 +26,15 @@ _files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # as devsup was given it
 def raise_limits() -> None:
     """Let this process have as many open files as it may: it keeps the connections of its workers."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # macOS takes no infinity here
+    if sys.platform == "linux":  # where a worker's can be put back
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _restore_limit(pid: int) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if sys.platform == "linux":
+        with suppress(OSError):  # it has ended
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (_files, most))
 
 
 class Process(Protocol):
@@ -100,8 +108,6 @@ def spawn(
     streams = terminal.streams(label, shown=shown)
     if not terminal.is_tty:  # else what it prints would come in blocks, long after it happened
         env = {"PYTHONUNBUFFERED": "1", **env}
-    raised = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_files, raised[1]))
     try:
         # Not anyio's, which cannot make a terminal the child's controlling one.
         process = subprocess.Popen(
@@ -119,6 +125,6 @@ def spawn(
         problem = f"{command[0]} could not be started: {getattr(exc, 'strerror', None) or exc}."
         raise UsageError(problem, f'Look at it with "ls -l {command[0]}".') from exc
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, raised)
         streams.started()
+    _restore_limit(process.pid)
     return Spawned(Child(process), streams)

@@ -90,6 +90,10 @@ class Terminal:
             self._current = streams
         return streams
 
+    def serve(self, streams: Streams) -> None:
+        """The keys are for the worker of these streams."""
+        self._current = streams
+
     def _streams(self, to_out: int | None, to_err: int | None, label: str) -> Streams:
         if not self.is_tty:
             out_read, out_write = os.pipe()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     OnBatch = Callable[[set[str]], Awaitable[None]]
 
-SETTLE = 0.005  # seconds without a further change, before saves count as one
+SETTLE = 0.008  # seconds without a further change, before saves count as one
 _LONGEST = 0.4  # seconds that a stream of changes may put a save off
 _LONGEST_GIT = 2.0  # seconds that git may pause
 _INTERVAL = 1.0  # seconds between looks, where nothing tells of changes

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -86,13 +86,15 @@ class WorkerHandle:
     def interrupt(self, link: Link) -> None:
         """As Ctrl-C would, the process of this link alone; the main process when it has gone."""
         if link in self.links:
-            os.kill(link.pid, signal.SIGINT)
+            with suppress(ProcessLookupError):
+                os.kill(link.pid, signal.SIGINT)
         else:
             self._signal_main(signal.SIGINT)
 
     def _signal_main(self, number: int) -> None:
         if self.process.is_running:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has just gone
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """End the whole tree now."""

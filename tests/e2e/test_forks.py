@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import signal
 import sys
@@ -471,6 +472,78 @@ def test_a_variable_that_is_another_at_each_start_builds_no_fork_server_for_ever
     assert is_forked(run, 7)
     assert run.stop() == 0
     assert len(run.all("ForkServerReady")) == 4
+
+
+def test_what_an_import_starts_is_no_fork_server_of_its_own(make: Project) -> None:
+    make.install("asks.py", "import subprocess, sys\nSAID = subprocess.check_output([sys.executable, '-c', 'print(7)'])\n")
+    make.app("import asks\n", "int(asks.SAID)")
+    run = make.run()
+    run.wait_for("ForkServerReady")
+    make.app("import asks\n", "int(asks.SAID)", 2)
+    run.ready(2)
+    assert is_forked(run, 2)
+    assert make.answer() == "7"
+
+
+def test_a_variable_that_an_import_sets_unless_it_is_there_is_there(make: Project) -> None:
+    make.install("defaults.py", "import os\nos.environ.setdefault('KMP_INIT_AT_FORK', 'FALSE')\n")
+    make.app("import os, defaults\n", "os.environ['KMP_INIT_AT_FORK']")
+    run = make.run()
+    run.wait_for("ForkServerReady")
+    make.app("import os, defaults\n", "os.environ['KMP_INIT_AT_FORK']", 2)
+    run.ready(2)
+    assert is_forked(run, 2)
+    assert make.answer() == "FALSE"
+
+
+def test_an_env_file_that_cannot_be_read_ends_nothing(make: Project, devsup: Start) -> None:
+    make.write("settings.env", "SETTING=one\n")
+    make.app("import os\n", "os.environ['SETTING']")
+    env = {"PYTHONPATH": str(make.packages), "APP_PORT": str(make.port)}
+    run = devsup("python", "main.py", options=["--reload", "handover", "--env-file", "settings.env"], env=env)
+    run.ready()
+    (make.folder / "settings.env").write_bytes(b"SETTING=\xe9\n")
+    run.wait_for("Trouble")
+    assert make.answer() == "one"
+    make.write("settings.env", "SETTING=two\n")
+    run.wait_for("Reloaded")
+    assert make.answer() == "two"
+
+
+@pytest.mark.parametrize("fork", [True, False], ids=["fork", "cold"])
+def test_what_only_one_process_may_own_is_free_for_the_next(make: Project, fork: bool) -> None:
+    """A lock of a file goes with the process, and that takes long where there is much to free."""
+    text = "import fcntl\nFILE = open('lock', 'w')\nfcntl.flock(FILE, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+    text += "CACHE = [[str(number)] for number in range(300_000)]\n"
+    make.app(text)
+    run = make.run(fork=fork)
+    if fork:
+        run.wait_for("ForkServerReady")
+    for version in (2, 3, 4):
+        make.app(text, version=version)
+        run.ready(version)
+    assert make.answer() == "4"
+    assert not run.all("WorkerFailed")
+    assert not run.all("ForkDoubted")
+
+
+def test_a_terminal_on_standard_input_alone_is_not_taken(make: Project, environment: dict[str, str]) -> None:
+    """As in `devsup run … | tee log`."""
+    make.app("import sys\n", "(VERSION, sys.stdin.isatty())")
+    master, slave = pty.openpty()
+    env = {**environment, "PYTHONPATH": str(make.packages), "APP_PORT": str(make.port)}
+    words = [sys.executable, "-m", "devsup", "run", "--log-format", "json", "--verbose", "python", "main.py"]
+    run = Run(words, make.folder, env, stdin=slave)
+    try:
+        run.wait_for("ForkServerReady")
+        make.app("import sys\n", "(VERSION, sys.stdin.isatty())", 2)
+        run.ready(2)
+        assert is_forked(run, 2)
+        assert make.answer() == "(2, True)"
+    finally:
+        run.close()
+        os.close(master)
+        os.close(slave)
 
 
 # -- when a fork dies -------------------------------------------------------------------------------------------------

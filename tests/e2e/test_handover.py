@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -400,6 +401,44 @@ def test_an_idle_connection_gets_the_reason_when_the_next_worker_fails_and_only_
         run.wait_for("Reloaded")
         ask(quiet)
         assert answer(quiet).startswith("v3 ")
+
+
+@pytest.mark.parametrize(("loop", "http"), LOOPS)
+def test_the_rest_of_a_body_that_nobody_waited_for_is_never_taken_for_a_request(app: App, loop: str, http: str) -> None:
+    """An app that answers before it has read the body; what follows looks like a request."""
+    run = app.run(mode="drain", loop=loop, http=http)
+    rest = b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", app.port), timeout=LIMIT) as sock:
+        head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {10 + len(rest)}\r\n\r\n"
+        sock.sendall(head.encode() + b"x" * 10)
+        assert "Not Allowed" in answer(sock)
+        app.save(2)
+        run.ready(2)
+        with contextlib.suppress(OSError):  # it was closed
+            sock.sendall(rest)
+            assert sock.recv(65536) == b""
+    assert not any("smuggled" in line for line in run.lines())
+
+
+@pytest.mark.parametrize(("loop", "http"), LOOPS)
+def test_a_connection_that_asks_before_it_is_taken_over_is_not_timed_out(
+    devsup: Start, project: Path, port: int, loop: str, http: str
+) -> None:
+    source = APP.replace("LIFESPAN", "")
+    save(project / "main.py", source.replace("START", ""))
+    words = ["uvicorn", "main:app", "--port", str(port), "--loop", loop, "--http", http, "--timeout-keep-alive", "1"]
+    run = devsup(*words)
+    run.ready()
+    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as sock:
+        ask(sock)
+        answer(sock)
+        save(project / "main.py", source.replace("START", "time.sleep(0.5)").replace("v1", "v2"))
+        run.wait_for("WorkerSpawned", 2)
+        ask(sock, "/held")
+        run.wait_for_line("begins request")
+        time.sleep(1.5)
+        (project / "request").touch()
+        assert answer(sock) == "held v2"
 
 
 def test_idle_connections_still_time_out_in_the_next_worker(devsup: Start, project: Path, port: int) -> None:

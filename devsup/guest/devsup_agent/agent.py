@@ -297,7 +297,9 @@ class Agent:
 
     def over(self):
         """The program has ended, but for the interpreter: nothing of it would be in the next one's way."""
-        if self.send("over", alone=not _children()):
+        from devsup_agent import owned
+
+        if self.send("over", alone=not owned.anything()):
             os.nice(_YIELDING)  # the next worker begins
 
     def lost(self, work):
@@ -306,18 +308,6 @@ class Agent:
             return
         work.told = True
         self.send("lost", name=work.name, age=time.monotonic() - work.started, detail=work.detail())
-
-
-def _children():
-    """Whether this process has started others that still run; where nobody can tell, it may have."""
-    try:
-        for thread in os.listdir("/proc/self/task"):
-            with open(f"/proc/self/task/{thread}/children") as children:
-                if children.read():
-                    return True
-        return False
-    except OSError:
-        return True
 
 
 agent = Agent()

@@ -67,10 +67,13 @@ class _Channel:
 
 
 def serve():
-    """Be the fork server; returns in each worker."""
+    """Be the fork server; returns in each worker. Whatever goes wrong, the program is not run by it: devsup starts it cold."""
+    del os.environ["DEVSUP_FORK"]  # what importing starts is none
     agent.waits = True  # for what the hooks would tell before there is a worker
-    given = _Server().run()
-    _become_worker(*given)
+    try:
+        _become_worker(*_Server().run())
+    except BaseException:
+        os._exit(1)
 
 
 class _Server:
@@ -82,7 +85,7 @@ class _Server:
         sock.connect(os.environ["DEVSUP_LINK"])
         self._link = _Channel(sock)
         self._link.send("hello", token=os.environ[_TOKEN], pid=os.getpid(), python="", executable=sys.executable or "")
-        self._environ = {name: value for name, value in os.environ.items() if name != "DEVSUP_FORK"}
+        self._environ = {**os.environ}
         self._cwd = os.getcwd()
         self._children = {}  # pidfd -> pid
         self._workers = set()  # pids
@@ -92,7 +95,7 @@ class _Server:
         self._poll.register(self._link, select.POLLIN)
 
     def run(self):
-        """Serve; returns, in a child, what worker it is: (environment, standard streams)."""
+        """Serve; returns, in a child, what worker it is: (environment, whether it has a terminal, standard streams)."""
         while self._children or not self._leaving:
             for fd, _ in self._poll.poll():
                 found = self._reap(fd) if fd in self._children else self._hear()
@@ -122,7 +125,7 @@ class _Server:
             elif message["op"] == "preload":
                 self._link.send("preloaded", id=message["id"], **preload.run(message))
             else:
-                found = self._make_spare() if self._spare is None else None
+                found = self._make_spare(fds) if self._spare is None else None
                 if found is not None:
                     return found
                 if message["op"] == "fork":
@@ -133,7 +136,7 @@ class _Server:
         pid, channel = self._spare
         self._spare = None
         self._workers.add(pid)
-        channel.send("be", fds, environ={**self._environ, **message["environ"]})
+        channel.send("be", fds, environ={**self._environ, **message["environ"]}, terminal=message["terminal"])
         channel.close()
         self._link.send("forked", id=message["id"], pid=pid)
         for fd in fds:
@@ -144,8 +147,8 @@ class _Server:
             self._spare[1].close()
             self._spare = None
 
-    def _make_spare(self):
-        """Fork; returns, in the child and once it is wanted, what worker it is."""
+    def _make_spare(self, fds):
+        """Fork; returns, in the child and once it is wanted, what worker it is. `fds` are no matter of the child's."""
         ours, its = socket.socketpair()
         pid = os.fork()
         if pid:
@@ -157,8 +160,8 @@ class _Server:
             return None
         ours.close()
         self._link.close()
-        for pidfd in self._children:
-            os.close(pidfd)
+        for fd in (*self._children, *fds):
+            os.close(fd)
         os.setsid()
         given, messages = _Channel(its), []  # type: ignore[var-annotated]
         while not messages:
@@ -168,21 +171,23 @@ class _Server:
         its.close()
         os.chdir(self._cwd)
         message, fds = messages[0]
-        return message["environ"], fds
+        return message["environ"], message["terminal"], fds
 
 
-def _become_worker(environ, fds):
+def _become_worker(environ, terminal, fds):
     """Everything that a new process would have of its own."""
     for number, fd in enumerate(fds):
         os.dup2(fd, number)
     for fd in fds:
         if fd > 2:
             os.close(fd)
-    if os.isatty(0):
+    if terminal:
         import fcntl
         import termios
 
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    for path in [path for path, finder in sys.path_importer_cache.items() if finder is None]:
+        del sys.path_importer_cache[path]  # there may be such a folder by now
     preload.restore(environ)
     with contextlib.suppress(OSError, ValueError):
         _sign_environment(environ[_TOKEN])

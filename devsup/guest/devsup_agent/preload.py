@@ -36,6 +36,7 @@ def wanted():
                 found.append([name, path])
     environ: dict = {name: value for name, value in os.environ.items() if start.get(name) != value}
     environ.update({name: None for name in start if name not in os.environ})
+    environ = {name: value for name, value in environ.items() if not name.startswith("DEVSUP_")}
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     hostile = next((name for name in HOSTILE if name in sys.modules), "")
     return {"modules": found, "own": own, "environ": environ, "main": main, "hostile": hostile}
@@ -47,8 +48,7 @@ def run(message):
     main = sys.modules["__main__"]
     if message["main"]:
         main.__file__ = message["main"]  # some ask for it to see whether they run in a program
-    environ = {name: value for name, value in message["environ"].items() if not name.startswith("DEVSUP_")}
-    for name, value in environ.items():
+    for name, value in message["environ"].items():
         if value is None:
             os.environ.pop(name, None)
         else:
@@ -92,10 +92,10 @@ class _Survey:
         self._state = _state()
         self._import = builtins.__import__
         self._environ: typing.Any = type(os.environ)
-        self._real = self._environ.__setitem__, self._environ.__delitem__
+        self._real = self._environ.__setitem__, self._environ.__delitem__, self._environ.setdefault
 
     def __enter__(self):
-        set_item, del_item = self._real
+        set_item, del_item, _ = self._real
 
         def noted(environ, key, value):
             _set_by_imports.add(key)
@@ -105,7 +105,13 @@ class _Survey:
             _set_by_imports.add(key)
             del_item(environ, key)
 
-        self._environ.__setitem__, self._environ.__delitem__ = noted, dropped
+        def defaulted(environ, key, value):
+            _set_by_imports.add(key)  # the worker has it from here, or from before
+            if key not in environ:
+                set_item(environ, key, value)
+            return environ[key]
+
+        self._environ.__setitem__, self._environ.__delitem__, self._environ.setdefault = noted, dropped, defaulted
         builtins.__import__ = self._importing
         sys.meta_path.insert(0, self)
         return self
@@ -113,7 +119,7 @@ class _Survey:
     def __exit__(self, *_):
         sys.meta_path.remove(self)
         builtins.__import__ = self._import
-        self._environ.__setitem__, self._environ.__delitem__ = self._real
+        self._environ.__setitem__, self._environ.__delitem__, self._environ.setdefault = self._real
 
     def load(self, name, path):
         """Import one module, as the worker has it."""

@@ -27,7 +27,7 @@ _places: dict = {}  # (host, port) -> where in the program it was bound to any f
 _times: dict = {}  # where -> how often
 _bound: weakref.WeakSet = weakref.WeakSet()  # bound by this process, not yet listening
 _unserved: set = set()  # ports kept for us, perhaps not served yet
-_known: set = set()  # (host, port) of all that the supervisor holds
+known: set = set()  # (host, port) of all that the supervisor holds
 gate = threading.Event()  # threaded servers accept only while it is set
 gate.set()
 accepting = threading.Lock()  # held from the look at the gate until the connection is known
@@ -65,10 +65,10 @@ def begin():
 
 def report(listeners):
     """Hand up what a server is seen to serve: on any free port, or listening without our `listen` (uvloop's do so in C)."""
-    alone = [] if listeners or _known else [sock for sock in _own if _listens(sock)]
+    alone = [] if listeners or known else [sock for sock in _own if _listens(sock)]
     for sock in [*listeners, *_bound, *(alone if len(alone) == 1 else [])]:
         with contextlib.suppress(OSError):  # closed since
-            if _listens(sock) and _name(sock) not in _known:
+            if _listens(sock) and _name(sock) not in known:
                 same = [each for each in [sock, *_own] if type(each) is socket.socket and _name(each) == _name(sock)]
                 _hand_up(same[0] if same else socket.socket(sock.family, sock.type, fileno=os.dup(sock.fileno())), 2048)
 
@@ -184,7 +184,7 @@ def _adopt(sock, address, answer, place=""):
     except Exception:
         return False
     _kept[sock] = answer.get("backlog", 128)
-    _known.add(sock.getsockname()[:2])
+    known.add(sock.getsockname()[:2])
     return True
 
 
@@ -254,7 +254,7 @@ def _hand_up(sock, backlog):
         host, port = sock.getsockname()[:2]
         os.set_blocking(sock.fileno(), False)
         _kept[sock] = backlog
-        _known.add((host, port))
+        known.add((host, port))
         agent.ask(
             "listening",
             fds=[sock.fileno()],
@@ -311,7 +311,7 @@ def accepted():
 
 def is_kept(sock):
     """Whether the supervisor holds this listener too."""
-    if sock not in _kept and type(sock) is not socket.socket and _known and _name(sock) in _known:  # it was wrapped for TLS
+    if sock not in _kept and type(sock) is not socket.socket and known and _name(sock) in known:  # it was wrapped for TLS
         _kept[sock] = 128
     return sock in _kept
 

@@ -187,7 +187,9 @@ class Drain:
         """Close the connections that wait for nothing; a request that has reached the kernel is still answered, with a close."""
         idle = [each for each in self._connections() if not _has_work(each)]
         if not self.secure and not agent.final:
-            self._set_aside([each for each in idle if each not in self._aside])
+            for each in [each for each in idle if _has_more_body(each)]:
+                _shut(each)
+            self._set_aside([each for each in idle if each not in self._aside and _is_at_rest(each.transport)])
             for each in self._connections():
                 self._set_aside_once_answered(each)
             return
@@ -228,12 +230,12 @@ class Drain:
     def _hand_over(self, idle):
         self._aside.difference_update(idle)
         may_leave = [] if self._closed is None else idle
-        leaving = [each for each in may_leave if not _has_work(each) and _is_at_rest(each.transport)]
+        leaving = [each for each in may_leave if not (_has_work(each) or _has_more_body(each)) and _is_at_rest(each.transport)]
         for start in range(0, len(leaving), wire.MAX_FDS):
             piece = leaving[start : start + wire.MAX_FDS]
-            if agent.send("connections", fds=[each.transport.get_extra_info("socket").fileno() for each in piece]):
-                for each in piece:
-                    each.transport.abort()
+            sent = agent.send("connections", fds=[each.transport.get_extra_info("socket").fileno() for each in piece])
+            for each in piece:
+                each.transport.abort() if sent else _shut(each)
         for each in idle:
             if not each.transport.is_closing():
                 each.transport.resume_reading()
@@ -286,8 +288,9 @@ class Drain:
     async def _serve(self, sock):
         with guard("a connection of the worker before"):
             _, protocol = await self.loop.connect_accepted_socket(self._protocol, sock)
-            wait = protocol.timeout_keep_alive
-            protocol.timeout_keep_alive_task = self.loop.call_later(wait, protocol.timeout_keep_alive_handler)
+            if protocol.cycle is None and not _half_sent(protocol):  # else it has spoken already
+                wait = protocol.timeout_keep_alive
+                protocol.timeout_keep_alive_task = self.loop.call_later(wait, protocol.timeout_keep_alive_handler)
 
     # -- the stop ---------------------------------------------------------------------------------------------------
 
@@ -357,6 +360,14 @@ def _half_sent(protocol):
         return str(conn.their_state) == "IDLE" and bool(conn.trailing_data[0])
     scope, cycle = getattr(protocol, "scope", None), getattr(protocol, "cycle", None)
     return hasattr(protocol, "parser") and scope is not None and (cycle is None or cycle.scope is not scope)
+
+
+def _has_more_body(protocol):
+    """The answer came before the request was whole: what follows of it is no request."""
+    conn, cycle = getattr(protocol, "conn", None), getattr(protocol, "cycle", None)
+    if conn is not None and hasattr(conn, "their_state"):
+        return str(conn.their_state) == "SEND_BODY"
+    return cycle is not None and cycle.more_body
 
 
 def _has_work(protocol):
