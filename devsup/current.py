@@ -29,7 +29,6 @@ class Current:
     told: events.WorkerReady | None = None  # once it serves
     announced: bool = False
     forked: bool = False
-    beside: bool = False  # the one before had not quite ended when it was spawned
     changed: frozenset[str] = frozenset()  # files that it is to load anew
     private: set[Address] = field(default_factory=set)  # that it listens on at any free port
     places: dict[Address, str] = field(default_factory=dict)  # which code bound those

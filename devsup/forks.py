@@ -207,8 +207,8 @@ class Forks:
         """
         if served is not None and served > _SOON:
             return False
-        if not (worker.forked or worker.beside):
-            self._doubt = ""  # a cold start, alone, fares no better
+        if not worker.forked:
+            self._doubt = ""  # a cold start fares no better
             return False
         frames = _FRAME.findall(tail)
         of_the_save = bool(frames) and frames[-1] in worker.changed

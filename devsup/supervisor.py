@@ -117,8 +117,8 @@ class Supervisor:
         match command:
             case words.Spawn(generation):
                 passed = time.monotonic() - self._first[1] if self._first is not None else 0.0
-                changed, beside = frozenset(self.changes.dirty), bool(self.workers)
-                current = Current(generation, time.monotonic() - passed, changed=changed, beside=beside)
+                changed = frozenset(self.changes.dirty)
+                current = Current(generation, time.monotonic() - passed, changed=changed)
                 self.current = self.workers[generation] = current
                 self.changes.spawned(generation, passed)
                 self.tasks.start_soon(self._live, self.current)

@@ -212,6 +212,8 @@ async def _settled(watcher: Watcher, notify: Inotify) -> tuple[set[str], bool]:
         below = await watcher.grew(folders, new)
         notify.add(below)  # before a look at what is in them: nothing falls between
         files |= {path for folder in below for path in _files_in(folder)}
+        if new or folders:
+            latest = time.monotonic()  # the look itself may have taken long
         # A checkout pauses now and then: git's lock tells when it is done, so that one reload brings all of it.
         busy = time.monotonic() - latest < _LONGEST_GIT and watcher.is_busy()
         checkout = checkout or busy
