@@ -134,7 +134,8 @@ class Changes:
             known = await anyio.to_thread.run_sync(watch.older_than, new, self._spawned_at)
             self._baseline.update(known)
             # Saved while the worker booted: what it has loaded of them nobody knows.
-            inside = {path for path in files if path.startswith(self.rules.root + os.sep)}
+            unsure = files if first else new  # of the others the watch tells
+            inside = {path for path in unsure if path.startswith(self.rules.root + os.sep)}
             found = await anyio.to_thread.run_sync(watch.newer_of, inside - known.keys(), self._spawned_at)
             late = {path for path, digest in found.items() if self._is_news(path, digest)}
             self._seen.update(found)
@@ -159,13 +160,17 @@ class Changes:
         return {path for path in paths if verdict(path) == "reload"}
 
     async def _consider_batch(self, batch: set[str]) -> None:
-        if not batch:  # the watch begins, or has lost events: look at all that is known, and at what is new on disk
+        everything = not batch
+        if everything:  # the watch begins, or has lost events: look at all that is known, and at what is new on disk
             batch = self._baseline.keys() | await anyio.to_thread.run_sync(
                 watch.newer_than, self._watcher.folders, self._spawned_at
             )
         before = set(self.dirty) if self.loaded.running else set()
         settled = time.monotonic()
         named, found = await anyio.to_thread.run_sync(self._look, batch, before)
+        while everything and self._watcher.is_busy() and time.monotonic() - settled < watch.LONGEST_GIT:
+            await anyio.sleep(watch.SETTLE)  # a checkout that began meanwhile is seen as a whole
+            named, found = await anyio.to_thread.run_sync(self._look, batch, before)
         moved = {path for path in found if self._is_news(path, found[path])}
         self._own.saw(moved)
         self._mark(moved, settled)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SETTLE = 0.008  # seconds without a further change, before saves count as one
 _LONGEST = 0.4  # seconds that a stream of changes may put a save off
-_LONGEST_GIT = 2.0  # seconds that git may pause
+LONGEST_GIT = 2.0  # seconds that git may pause
 _INTERVAL = 1.0  # seconds between looks, where nothing tells of changes
 _MOST_FOLDERS = 4000
 _MOST_LINKS = 40
@@ -197,10 +197,15 @@ async def _by_inotify(watcher: Watcher, on_batch: OnBatch) -> None:
 
 
 async def _watch_all(watcher: Watcher, notify: Inotify) -> None:
-    """Look until nothing is new: of a folder that came before the one around it was watched nothing has told."""
+    """Look until nothing is new: of a folder that came before the one around it was watched nothing has told.
+
+    A checkout that goes on meanwhile is waited for, so that one look sees all of it.
+    """
     notify.add(watcher.folders)
-    while await watcher.walk():
+    while await watcher.walk() or watcher.is_busy():
         notify.add(watcher.folders)
+        with anyio.move_on_after(SETTLE):
+            await notify.changes()
 
 
 async def _settled(watcher: Watcher, notify: Inotify) -> tuple[set[str], bool]:
@@ -215,7 +220,7 @@ async def _settled(watcher: Watcher, notify: Inotify) -> tuple[set[str], bool]:
         if new or folders:
             latest = time.monotonic()  # the look itself may have taken long
         # A checkout pauses now and then: git's lock tells when it is done, so that one reload brings all of it.
-        busy = time.monotonic() - latest < _LONGEST_GIT and watcher.is_busy()
+        busy = time.monotonic() - latest < LONGEST_GIT and watcher.is_busy()
         checkout = checkout or busy
         if done and not busy:
             return files, lost
