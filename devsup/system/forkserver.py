@@ -51,7 +51,7 @@ class Forked:
 
 
 class ForkServer:
-    """One fork server, from its hello on. `files` are those whose change makes it stale."""
+    """One fork server, from its hello on."""
 
     def __init__(self, link: Link, environ: Mapping[str, str], scope: anyio.CancelScope) -> None:
         self.link = link

@@ -117,7 +117,7 @@ def facts(node: Node) -> Iterator[tuple[words.Fact, World]]:
 
 
 def walk(limits: words.Limits) -> set[Node]:
-    """Every state that can be reached within five generations."""
+    """Every state that can be reached within so many generations."""
     state, commands = policy.begin(limits)
     first = Node(state, obey(World(limits.reload), commands))
     seen, todo = {first}, [first]
