@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -137,10 +138,24 @@ def wait_until(fact: Callable[[], T], limit: float = LIMIT, story: Callable[[], 
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on, on either family."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A TCP port that nobody listens on: one that no other test process chooses, nor the kernel for a connection."""
+    for port in _PORTS:
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port")
+
+
+def _own_ports() -> Iterator[int]:
+    """The share of one test process in the ports below the ephemeral ones, round and round from a place of its own."""
+    share = 1500
+    first = 10_000 + share * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 14)
+    start = os.getpid() % share
+    return itertools.cycle([*range(first + start, first + share), *range(first, first + start)])
+
+
+_PORTS = _own_ports()
 
 
 def read_all(sock: socket.socket, data: bytes = b"") -> bytes:

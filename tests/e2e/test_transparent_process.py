@@ -256,8 +256,11 @@ def body(exchange: Exchange, target: Target) -> Any:
 
 
 def threads_are_settled(target: Target) -> bool:
-    """The agent's timers are over."""
-    return answers(target.port) and not [name for name in body(RUNTIME, target)["threads"] if name.startswith("Thread-")]
+    """The agent's timers are over; the first question may have imported something, of which a timer tells."""
+    if not answers(target.port):
+        return False
+    body(RUNTIME, target)
+    return not [name for name in body(RUNTIME, target)["threads"] if name.startswith("Thread-")]
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
