@@ -510,10 +510,11 @@ def test_an_env_file_that_cannot_be_read_ends_nothing(make: Project, devsup: Sta
     assert make.answer() == "two"
 
 
+@pytest.mark.parametrize("lock", ["flock", "lockf"])
 @pytest.mark.parametrize("fork", [True, False], ids=["fork", "cold"])
-def test_what_only_one_process_may_own_is_free_for_the_next(make: Project, fork: bool) -> None:
+def test_what_only_one_process_may_own_is_free_for_the_next(make: Project, fork: bool, lock: str) -> None:
     """A lock of a file goes with the process, and that takes long where there is much to free."""
-    text = "import fcntl\nFILE = open('lock', 'w')\nfcntl.flock(FILE, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+    text = f"import fcntl\nFILE = open('lock', 'w')\nfcntl.{lock}(FILE, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
     text += "CACHE = [[str(number)] for number in range(300_000)]\n"
     make.app(text)
     run = make.run(fork=fork)
