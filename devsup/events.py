@@ -147,6 +147,35 @@ class ListenerClosed(Event, frozen=True):
     url: str
 
 
+class SecondListener(Event, frozen=True):
+    """Clients of `url` may reach somebody else, who listens at `where`; `pid` is None where it cannot be seen."""
+
+    url: str
+    where: str
+    pid: int | None
+    holder: str
+
+
+class SecondListenerGone(Event, frozen=True):
+    """Nobody else listens there any more."""
+
+    url: str
+    where: str
+    pid: int | None
+
+
+class LeftoversEnded(Event, frozen=True):
+    """A former devsup was killed together with its keeper: what it had left is ended."""
+
+    pids: list[int]
+
+
+class BrowserNotOpened(Event, frozen=True):
+    """The program wanted to open a browser once more; the one from its first start is there."""
+
+    url: str
+
+
 class ChangeIgnored(Event, frozen=True):
     """A saved file that reloads nothing, said once per file; `more` are meant that were saved together with it."""
 

@@ -45,7 +45,7 @@ class Foreign:
     def __init__(self, supervisor: Supervisor, asked: str) -> None:
         self._supervisor, self._asked = supervisor, asked
         self._probe = probe.parse(asked)
-        self._watched: frozenset[Address] = frozenset()  # what the last foreign worker listened on
+        self.watched: frozenset[Address] = frozenset()  # what the last foreign worker listened on
         self._served: Sequence[Address] = ()  # what the current worker is asked on
         self._tree: Tree | None = None
         self._knock: tcp.Knock | None = None
@@ -73,7 +73,7 @@ class Foreign:
             found, steady = await look.take()
             told = self._supervisor.listeners.kept.keys() | current.private
             own = sorted(found - told) or (sorted(found & current.private) if passed > _LONG else [])
-            slow = handle.links or not self._watched <= set(own)
+            slow = handle.links or not self.watched <= set(own)
             if steady < (_SLOW if slow else _STEADY) or (not own and (passed < _LONG or self._supervisor.has_agent())):
                 continue
             not_yet = await self._not_yet(own[0]) if own and own[0] not in current.private else ""
@@ -113,7 +113,7 @@ class Foreign:
         """It is ready."""
         self._stop_knocking()
         self._served = addresses
-        gone, self._watched = self._watched - set(addresses), frozenset(addresses)
+        gone, self.watched = self.watched - set(addresses), frozenset(addresses)
         self._supervisor.changes.foreign()
         self._supervisor.ready(current, "foreign", "", [address.url for address in addresses], [])
         for address in sorted(gone):
@@ -197,11 +197,11 @@ class Foreign:
             return
         with suppress(OSError):
             kept = self._supervisor.listeners.kept.keys()  # an agent may have spoken late
-            for address in self._watched.intersection(tcp.listening().values()) - kept:
-                holder = await anyio.to_thread.run_sync(ports.holder, address.port, address.host)
-                if holder is not None:
-                    remedy = f'Stop it with "kill {holder.pid}".' if holder.pid else ""
-                    self._tell_once(f"Port {address.port} is held by {ports.describe(holder)} now. {remedy}".rstrip())
+            for address in self.watched.intersection(tcp.listening().values()) - kept:
+                for each in await anyio.to_thread.run_sync(ports.listeners, address.port):
+                    if each.address == address:
+                        remedy = f'End it with "devsup port {address.port} --free".' if each.holders else ""
+                        self._tell_once(f"Port {address.port} is held by {each.describe()} now. {remedy}".rstrip())
 
     def _tell_once(self, text: str) -> None:
         if text not in self._told:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from devsup import guard
 from devsup.decide.triggers import Rules
 from devsup.decide.vocabulary import Limits
 from devsup.errors import UsageError
@@ -19,6 +20,7 @@ from devsup.system import interpreter
 from devsup.system.keeper import Keeper
 from devsup.system.meeting import Meeting
 from devsup.system.output import Output
+from devsup.system.owner import OwnedError, Owner
 from devsup.system.spawn import Spawned, raise_limits, spawn
 from devsup.system.terminal import Terminal
 
@@ -42,6 +44,7 @@ class Options:
     config: Path | None = None
     level: Literal["quiet", "normal", "verbose"] = "normal"
     log_format: str = "text"
+    take_over: bool = False
 
 
 @dataclass(frozen=True)
@@ -198,30 +201,62 @@ class Launched:
     output: Output
     terminal: Terminal
     keeper: Keeper
+    owner: Owner
+    leftovers: list[int]  # of a devsup that was killed together with its keeper: they are ended
     first: Spawned
     signals: list[int]  # that came before anybody could act on them
 
 
 @contextmanager
 def launch(options: Options) -> Iterator[Launched]:
-    """Spawn the first worker. Raises UsageError where it cannot be; ends it if the block did not."""
+    """Spawn the first worker; ends it if the block did not. Raises DevsupError where it cannot be: then nothing has started."""
     found = interpreter.find(options.cwd, options.service.python, os.environ)
     plan = make_plan(options, found)
     with ExitStack() as stack:
         output = stack.enter_context(Output(json_line(options.name) if options.log_format == "json" else None))
         meeting = stack.enter_context(Meeting())
+        owner = stack.enter_context(_own(options, plan, meeting))
+        leftovers = owner.end_leftovers()
+        environment = plan.environment()
+        _clear_the_way(options, plan, environment)
         terminal = Terminal(output)
         stack.enter_context(terminal.single_keys())
         signals: list[int] = []
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, lambda number, _frame: signals.append(number))
         keeper = Keeper(meeting.run, meeting.folder)
         stack.callback(keeper.close)
-        first = spawn(plan.command, plan.cwd, {**plan.environment(), **meeting.environment(1)}, terminal, plan.label(1))
+        first = spawn(plan.command, plan.cwd, {**environment, **meeting.environment(1)}, terminal, plan.label(1))
         raise_limits()
         stack.callback(first.kill)
         keeper.watch(first.process.pid)
-        yield Launched(options, plan, found, meeting, output, terminal, keeper, first, signals)
+        owner.tell(worker=first.process.pid)
+        yield Launched(options, plan, found, meeting, output, terminal, keeper, owner, leftovers, first, signals)
+
+
+def _own(options: Options, plan: Plan, meeting: Meeting) -> Owner:
+    try:
+        return Owner(options.cwd, options.name, plan.command, meeting)
+    except OwnedError as exc:
+        if not options.take_over or exc.record is None or not exc.record.is_running:
+            raise
+        from devsup import take_over  # noqa: PLC0415 - 30 ms that few need
+
+        take_over.from_owner(exc.record)
+        return Owner(options.cwd, options.name, plan.command, meeting)
+
+
+def _clear_the_way(options: Options, plan: Plan, environment: Mapping[str, str]) -> None:
+    """Raises TakenError where somebody listens on a port that is sure to be wanted, and stays."""
+    try:
+        guard.check(plan.command, environment, plan.cwd)
+    except guard.TakenError as exc:
+        if not options.take_over:
+            raise
+        from devsup import take_over  # noqa: PLC0415 - as above
+
+        take_over.from_strangers(exc)
+        guard.check(plan.command, environment, plan.cwd)
 
 
 def json_line(service: str) -> Callable[[str, str, str], bytes]:

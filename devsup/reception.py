@@ -6,16 +6,14 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
 from devsup import events
 from devsup.decide import vocabulary as words
-from devsup.system import ports
 from devsup.system.link import adopt
 from devsup.system.listener import Address
 
 if TYPE_CHECKING:
     from devsup.current import Current
+    from devsup.guard import Guard, TakenError
     from devsup.learned import Learned
     from devsup.supervisor import Supervisor
     from devsup.system.link import Link, LinkServer, Message
@@ -24,8 +22,8 @@ if TYPE_CHECKING:
 class Reception:
     """Takes the messages of all links of one service; what a worker says that is gone is dropped."""
 
-    def __init__(self, supervisor: Supervisor, links: LinkServer, learned: Learned) -> None:
-        self._supervisor, self._learned = supervisor, learned
+    def __init__(self, supervisor: Supervisor, links: LinkServer, learned: Learned, guard: Guard) -> None:
+        self._supervisor, self._learned, self._guard = supervisor, learned, guard
         links.on_hello, links.on_end, links.on_message = self.hello, self.end, self.message
 
     async def hello(self, link: Link) -> None:
@@ -101,23 +99,28 @@ class Reception:
         elif not address.port or self._supervisor.listeners.release(address):
             self._soon(link, "reply", id=message["id"], released=True)
         else:
-            self._supervisor.tasks.start_soon(self._name_holder, link, message["id"], address.port)
+            self._supervisor.tasks.start_soon(self._name_holder, link, message["id"], address)
 
     def _on_unserved(self, link: Link, message: Message, _fds: list[int]) -> None:
         """A program asks whether a connection to this address would wait for a worker that has not come yet."""
         unserved = self._supervisor.listeners.is_unserved(message["host"], message["port"], link.generation)
         self._soon(link, "reply", id=message["id"], unserved=unserved)
 
-    async def _name_holder(self, link: Link, key: int, port: int) -> None:
-        holder = await anyio.to_thread.run_sync(ports.holder, port)
-        text = ports.describe(holder) if holder is not None else "a process that cannot be seen from here"
+    async def _name_holder(self, link: Link, key: int, address: Address) -> None:
+        taken = await self._guard.taken(address)
+        self._refuse(link, taken)
+        found = taken.listeners[0].describe() if taken is not None and taken.listeners else ""
+        await link.send(
+            "reply", id=key, holder=found or ("a process that cannot be seen from here" if taken else "this very program")
+        )
+
+    def _refuse(self, link: Link, taken: TakenError | None) -> events.Refused | None:
+        """A first start comes to nothing where somebody is in its way."""
         current = self._supervisor.workers.get(link.generation)  # it may be gone by now
-        if current is not None and current.ready is None and not self._supervisor.listeners.kept:
-            remedy = (
-                f'Stop it with "kill {holder.pid}", or choose another port.' if holder and holder.pid else "Choose another port."
-            )
-            current.refused = events.Refused(problem=f"Port {port} is held by {text}.", remedy=remedy, code=1)
-        await link.send("reply", id=key, holder=text)
+        if taken is None or current is None or link.generation > 1 or current.ready is not None:
+            return None
+        current.refused = events.Refused(problem=taken.problem, remedy=taken.remedy, code=taken.exit_code)
+        return current.refused
 
     def _on_listening(self, link: Link, message: Message, fds: list[int]) -> list[int]:
         sock = adopt(fds.pop(0), message["family"])
@@ -128,8 +131,20 @@ class Reception:
         link.listens = not message["manages"]
         if is_new:  # else another process of the worker serves it too
             self._supervisor.bus.publish(events.ListenerKept(url=address.url))
-        self._reply_held(link, message)
+        if link.generation == 1:
+            self._supervisor.tasks.start_soon(self._allow, link, message, address)
+        else:
+            self._reply_held(link, message)
         return fds
+
+    async def _allow(self, link: Link, message: Message, address: Address) -> None:
+        """The program waits in its `listen` until it is known that nobody listens beside it."""
+        taken = await self._guard.taken(address)
+        refused = self._refuse(link, taken)
+        if refused is not None:
+            self._supervisor.bus.publish(refused)
+            self._supervisor.put(words.StopAsked())
+        self._reply_held(link, message)
 
     def _on_bound(self, link: Link, message: Message, _fds: list[int]) -> None:
         self._worker(link).places[Address(message["family"], message["host"], message["port"])] = message["place"]
@@ -231,6 +246,9 @@ class Reception:
             self._supervisor.current.refused = events.Refused(problem=problem, remedy=remedy, code=2)
         else:  # it ran before: a save can mend it
             self._supervisor.bus.publish(events.Trouble(text=f"{problem} {remedy}"))
+
+    def _on_browser(self, _link: Link, message: Message, _fds: list[int]) -> None:
+        self._supervisor.bus.publish(events.BrowserNotOpened(url=message["url"]))
 
     def _on_trouble(self, _link: Link, message: Message, _fds: list[int]) -> None:
         self._supervisor.bus.publish(events.Trouble(text=message["text"]))

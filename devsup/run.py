@@ -11,6 +11,7 @@ import anyio
 
 from devsup import events
 from devsup.decide import vocabulary as words
+from devsup.guard import Guard
 from devsup.learned import Learned
 from devsup.reception import Reception
 from devsup.show.console import Console, Level
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from devsup.launch import Launched, Options
     from devsup.system.output import Output
+    from devsup.system.owner import Owner
     from devsup.system.terminal import Terminal
 
 
@@ -38,12 +40,14 @@ async def _run(launched: Launched, spawned_at: float) -> int:
     async with AsyncExitStack() as stack:
         log = stack.enter_context(event_log(options.cwd, bus))
         bus.subscribe(_console(options, output, terminal))
+        bus.subscribe(_teller(launched.owner))
         listeners = Listeners()
         stack.callback(listeners.close)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         links = LinkServer(launched.meeting.run)
         supervisor = Supervisor(plan, bus, terminal, launched.meeting, listeners, tasks, launched.keeper.watch)
-        Reception(supervisor, links, Learned(options.cwd, options.name))
+        guard = Guard(supervisor)
+        Reception(supervisor, links, Learned(options.cwd, options.name), guard)
         tasks.start_soon(links.serve, launched.meeting.sock)
         bus.publish(
             events.ServiceStarted(
@@ -57,6 +61,9 @@ async def _run(launched: Launched, spawned_at: float) -> int:
         )
         if log is None and options.level == "verbose":
             bus.publish(events.Trouble(text=f"the event log cannot be written in {options.cwd}"))
+        if launched.leftovers:
+            bus.publish(events.LeftoversEnded(pids=launched.leftovers))
+        tasks.start_soon(guard.run)
         tasks.start_soon(_signals, supervisor, terminal, launched.signals)
         if terminal.is_tty:
             tasks.start_soon(terminal.read_keys, _keys(supervisor, output if options.log_format == "text" else None))
@@ -65,6 +72,23 @@ async def _run(launched: Launched, spawned_at: float) -> int:
         code = await supervisor.run(launched.first, spawned_at)
         tasks.cancel_scope.cancel()
     return code
+
+
+def _teller(owner: Owner) -> Callable[[float, str, events.Event], None]:
+    """Keeps what others may know of this run."""
+
+    def tell(_at: float, _service: str, event: events.Event) -> None:
+        match event:
+            case events.WorkerSpawned(pid=pid):
+                owner.tell(worker=pid)
+            case events.WorkerReady(urls=urls):
+                owner.tell(urls=urls)
+            case events.WorkerExited(pid=pid):
+                owner.tell(gone=pid)
+            case _:
+                pass
+
+    return tell
 
 
 def _console(options: Options, output: Output, terminal: Terminal) -> Callable[[float, str, events.Event], None]:
@@ -96,7 +120,7 @@ def _keys(supervisor: Supervisor, output: Output | None) -> Callable[[str], None
 
 
 async def _signals(supervisor: Supervisor, terminal: Terminal, before: list[int]) -> None:
-    wanted = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    wanted = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
     if terminal.is_tty:
         wanted += [signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT]
     with anyio.open_signal_receiver(*wanted) as received:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -13,14 +14,18 @@ class _Commands(click.Group):
     """Loads a verb's module when the verb is used: `--help` stays fast."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        return ["run"]
+        return ["port", "run"]
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name != "run":
-            return None
-        from devsup.cli.run import run
+        if cmd_name == "run":
+            from devsup.cli.run import run
 
-        return run
+            return run
+        if cmd_name == "port":
+            from devsup.cli.port import port
+
+            return port
+        return None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,6 +39,13 @@ def cli() -> None:
       devsup run uvicorn main:app --port 8000
       devsup run python main.py
       devsup run main:app
+
+    \b
+    Somebody holds the port?
+
+    \b
+      devsup port 8000
+      devsup port 8000 --free
     """  # noqa: D301 - click looks for the character, which keeps the lines apart
 
 
@@ -42,6 +54,12 @@ def main() -> None:
     if sys.platform == "win32":
         click.echo("devsup runs on Linux and macOS; on Windows, run it inside WSL.", err=True)
         sys.exit(2)
+    if os.getpid() == 1:
+        from devsup.system.init import stand_in
+
+        code = stand_in()
+        if code is not None:
+            sys.exit(code)
     from devsup.errors import DevsupError
 
     try:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
+
+if TYPE_CHECKING:
+    from devsup.config import Config, Service
+    from devsup.errors import DevsupError
 
 _SECONDS = click.FloatRange(min=0, min_open=True)
 
@@ -44,6 +48,9 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
     default=None,
     help="End with 1 when the program fails, instead of waiting for a save.",
 )
+@click.option(
+    "--take-over", is_flag=True, help="End what holds the port or runs this service; asks first unless it is an older copy."
+)
 @click.option("--verbose", "-v", "level", flag_value="verbose", help="Say more: routes, every step.")
 @click.option("--quiet", "-q", "level", flag_value="quiet", help="Say only what went wrong.")
 @click.option(
@@ -54,7 +61,13 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def run(
-    command: tuple[str, ...], cwd: Path | None, service: str | None, level: str | None, log_format: str, **given: Any
+    command: tuple[str, ...],
+    cwd: Path | None,
+    service: str | None,
+    level: Literal["quiet", "verbose"] | None,
+    log_format: str,
+    take_over: bool,
+    **given: Any,
 ) -> None:
     """Run COMMAND, or the app MODULE:APP, and reload it when its files change.
 
@@ -65,7 +78,7 @@ def run(
     import msgspec
 
     from devsup import config as configs
-    from devsup.errors import UsageError
+    from devsup.errors import DevsupError, UsageError
     from devsup.launch import Options, launch
 
     start = cwd or Path.cwd()
@@ -78,7 +91,49 @@ def run(
     changes = {key: value for key, value in given.items() if value not in (None, ())}
     configs.check_probe(changes.get("probe", chosen.probe))
     chosen = msgspec.structs.replace(chosen, **changes)
-    words = command or chosen.command
+    words = _words(command, config, name, chosen)
+    base = start if cwd or config.path is None or (command and not service) else config.path.parent / chosen.cwd
+    if not base.is_dir():
+        raise UsageError(f"{config.path}: services.{name}.cwd is {base}, which is no folder.", "Create it, or correct the line.")
+    options = Options(
+        name=name,
+        service=chosen,
+        command=words,
+        cwd=base.resolve(),
+        config=config.path,
+        level=level or "normal",
+        log_format=log_format,
+        take_over=take_over,
+    )
+    try:
+        with launch(options) as launched:
+            spawned_at = time.monotonic()
+            from devsup.run import run as run_service
+
+            code = run_service(launched, spawned_at)
+    except DevsupError as exc:
+        if log_format == "json":
+            _refuse(name, exc)
+        raise
+    sys.exit(code)
+
+
+def _refuse(name: str, exc: DevsupError) -> NoReturn:
+    """Nothing has started: who reads events is told by one."""
+    import time
+
+    from devsup import events
+
+    refused = events.Refused(problem=exc.problem, remedy=exc.remedy, code=exc.exit_code)
+    click.echo(events.to_json(time.time(), name, refused).decode())
+    sys.exit(exc.exit_code)
+
+
+def _words(command: tuple[str, ...], config: Config, name: str, chosen: Service) -> tuple[str, ...]:
+    """The command to run. Raises UsageError where there is none."""
+    from devsup.errors import UsageError
+
+    words = command or tuple(chosen.command)
     if not words and name in config.services:
         raise UsageError(
             f"{config.path}: services.{name} has no command.",
@@ -89,21 +144,4 @@ def run(
             "There is nothing to run.",
             'Name the command or the app: "devsup run uvicorn main:app" or "devsup run main:app".',
         )
-    base = start if cwd or config.path is None or (command and not service) else config.path.parent / chosen.cwd
-    if not base.is_dir():
-        raise UsageError(f"{config.path}: services.{name}.cwd is {base}, which is no folder.", "Create it, or correct the line.")
-    options = Options(
-        name=name,
-        service=chosen,
-        command=tuple(words),
-        cwd=base.resolve(),
-        config=config.path,
-        level="verbose" if level == "verbose" else "quiet" if level == "quiet" else "normal",
-        log_format=log_format,
-    )
-    with launch(options) as launched:
-        spawned_at = time.monotonic()
-        from devsup.run import run as run_service
-
-        code = run_service(launched, spawned_at)
-    sys.exit(code)
+    return words

@@ -206,7 +206,7 @@ class Console:
             case events.StreamLearned():
                 return [_learned(event)] if event.decision == "endless" or self._level == "verbose" else []
             case _:
-                return []
+                return _guarding(event)
 
     def _short(self, path: str) -> str:
         relative = os.path.relpath(path, self._cwd)
@@ -218,6 +218,7 @@ class Console:
 
 _LOUD = (
     events.Refused,
+    events.SecondListener,
     events.WorkerExited,
     events.WorkerFailed,
     events.RestartScheduled,
@@ -227,6 +228,29 @@ _LOUD = (
     events.WorkLost,
     events.Trouble,
 )
+
+
+def _guarding(event: Event) -> list[str]:
+    match event:
+        case events.SecondListener(url=url, where=where, pid=pid, holder=holder):
+            who = f"pid {pid}" if pid is not None else "somebody else"
+            remedy = f" End it: kill {pid}" if pid is not None else ""
+            return [f"[red]{_plain(_localhost(url))} may reach {who} on {_plain(where)}[/red]: {_plain(holder)}.{remedy}"]
+        case events.SecondListenerGone(url=url, where=where):
+            return [f"nobody else listens on {_plain(where)} any more: {_plain(_localhost(url))} reaches this service alone"]
+        case events.LeftoversEnded(pids=pids):
+            return [f"a devsup was killed here, and left pid {', '.join(map(str, pids))}: ended"]
+        case events.BrowserNotOpened(url=url):
+            return [f"[dim]{_plain(url)} is open in a browser since the first start: not opened again[/dim]"]
+        case _:
+            return []
+
+
+def _localhost(url: str) -> str:
+    """As people reach it."""
+    address = url.partition("//")[2]
+    host, _, port = address.rpartition(":")
+    return f"localhost:{port}" if host in {"127.0.0.1", "[::1]"} else address
 
 
 def _work(each: events.Active) -> str:

@@ -3,6 +3,8 @@
 Run by path as `python -I -S keeper.py TOKEN FOLDER`, so it may only use the standard library. Its standard input is a pipe that
 only the supervisor writes: a line tells the process group of a new worker, `quit` that all is well, and the end of file without
 it that the supervisor is gone, by whatever means. FOLDER, with the link's socket, goes last.
+
+What the program has opened for its user, a browser or an editor, is not part of the tree.
 """
 
 from __future__ import annotations
@@ -19,6 +21,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PATIENCE = 0.5  # seconds between TERM and KILL
+
+_SPARED = b"DEVSUP_SPARED="  # set by the agent for what it sees opened
+_OPENERS = frozenset({"xdg-open", "gio", "open", "sensible-browser", "x-www-browser", "www-browser", "wslview"})
+_WINDOWS = frozenset(
+    "firefox firefox-esr firefox-bin chrome chromium chromium-browse google-chrome brave msedge opera vivaldi-bin epiphany "
+    "code code-insiders cursor zed subl sublime_text gedit kate gvim emacs idea pycharm".split()
+)
+_DRIVEN = (b"--headless", b"-headless", b"--remote-debugging", b"-marionette", b"--test-type", b"--type=")  # by a program
+
+
+def _is_spared(pid: int, name: str) -> bool:
+    """Whether a process was opened for the user, or opens something."""
+    with suppress(OSError):
+        if name in _OPENERS or _SPARED in Path(f"/proc/{pid}/environ").read_bytes():
+            return True
+        if name in _WINDOWS:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+            return not any(word in words for word in _DRIVEN)
+    return False
 
 
 def marked(token: str, pids: Iterable[int]) -> list[int]:
@@ -39,6 +60,7 @@ class Process(NamedTuple):
     group: int
     session: int
     start: str
+    name: str
 
 
 def start_of(pid: int) -> int:
@@ -51,31 +73,39 @@ def start_of(pid: int) -> int:
 def processes() -> dict[int, Process]:
     """Every process that runs, by pid (Linux; elsewhere none). Zombies do not: where nobody reaps, they stay for ever."""
     table = {}
-    for entry in os.listdir("/proc") if os.path.isdir("/proc/self") else ():  # noqa: PTH112, PTH208 - as in marked
+    for entry in os.listdir("/proc") if _is_ours() else ():  # noqa: PTH208 - as in marked
         if entry.isdigit() and int(entry) != os.getpid():
             with suppress(OSError):
-                fields = Path("/proc", entry, "stat").read_text(errors="replace").rpartition(")")[2].split()
+                head, _, rest = Path("/proc", entry, "stat").read_text(errors="replace").rpartition(")")
+                fields = rest.split()
                 if fields[0] not in "ZX":
-                    table[int(entry)] = Process(int(fields[1]), int(fields[2]), int(fields[3]), fields[19])
+                    parent, group, session = map(int, fields[1:4])
+                    table[int(entry)] = Process(parent, group, session, fields[19], head.partition("(")[2])
     return table
 
 
-def members(token: str, group: int | None, since: int = 0) -> dict[int, str]:
-    """Pid and start time of whoever is in this group or its session, or carries the token (as in `marked`).
+def _is_ours() -> bool:
+    """Whether /proc is there, and tells of the namespace that our process numbers are of."""
+    with suppress(OSError):
+        return os.readlink("/proc/self") == str(os.getpid())  # noqa: PTH115 - as in marked
+    return False
+
+
+def members(token: str, groups: Iterable[int], since: int = 0) -> dict[int, str]:
+    """Pid and start time of whoever is in these groups or their sessions, or carries the token (as in `marked`).
 
     Nobody who has started before `since` is looked at for the token.
 
     And of all that descend from these: a child may leave the session and clear its environment, but not choose its parent.
     """
-    table = processes()
-    found = {pid for pid, each in table.items() if group in (each.group, each.session)}
-    found.update(marked(token, [pid for pid, each in table.items() if int(each.start) >= since]))
-    grown = True
-    while grown:
-        more = {pid for pid, each in table.items() if each.parent in found} - found
-        grown = bool(more)
+    table, groups = processes(), set(groups)
+    more = {pid for pid, each in table.items() if groups & {each.group, each.session}}
+    more.update(marked(token, [pid for pid, each in table.items() if int(each.start) >= since]))
+    found: set[int] = set()
+    while more := {pid for pid in more - found if not _is_spared(pid, table[pid].name)}:
         found |= more
-    return {pid: table[pid].start for pid in found if pid in table}
+        more = {pid for pid, each in table.items() if each.parent in more}
+    return {pid: table[pid].start for pid in found}
 
 
 def running(known: dict[int, str]) -> dict[int, str]:
@@ -84,15 +114,39 @@ def running(known: dict[int, str]) -> dict[int, str]:
     return {pid: start for pid, start in known.items() if pid in table and table[pid].start == start}
 
 
-def send(number: int, pids: Iterable[int], group: int | None) -> None:
-    """Signal the group, and each process that is still there and not in it: for many servers a second signal means at once."""
-    if group is not None:
+def send(number: int, pids: Iterable[int], groups: Iterable[int]) -> None:
+    """Signal the groups, and each process that is in none of them: for many servers a second signal means at once."""
+    groups = set(groups)
+    for group in groups:
         with suppress(OSError):
             os.killpg(group, number)
     for pid in pids:
         with suppress(OSError):
-            if os.getpgid(pid) != group:
+            if os.getpgid(pid) not in groups:
                 os.kill(pid, number)
+
+
+def _is_theirs(group: int, start: int) -> bool:
+    """Whether the group is still that of the leader that started then; it outlives him, and nobody else gets the number."""
+    with suppress(OSError):
+        os.killpg(group, 0)
+        return start_of(group) in (0, start)
+    return False
+
+
+def end(token: str, leaders: dict[int, int]) -> list[int]:
+    """End all that carries the token or is in a group of these leaders, if they are who they were: pid and start time.
+
+    TERM, then KILL. Returns who had to be ended.
+    """
+    groups = [pid for pid, start in leaders.items() if _is_theirs(pid, start)]
+    left = members(token, groups)
+    send(signal.SIGTERM, left, groups)
+    ends = time.monotonic() + PATIENCE
+    while time.monotonic() < ends and running(left):
+        time.sleep(0.02)  # noqa: TID251 - there is no event for the end of a process that is not ours
+    send(signal.SIGKILL, {**running(left), **members(token, groups)}, groups)
+    return sorted(left)
 
 
 class Keeper:
@@ -128,18 +182,13 @@ def main(token: str, folder: str) -> None:
     """Wait for the end of the supervisor, then end what it has left."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
         signal.signal(ignored, signal.SIG_IGN)
-    group = None
+    leaders: dict[int, int] = {}
     for line in sys.stdin:
         if line.strip() == "quit":
             return
-        group = int(line)  # one worker at a time; an old number may be somebody else's by now
-    token += "-"  # any generation of this run
-    left = members(token, group)
-    send(signal.SIGTERM, left, group)
-    ends = time.monotonic() + PATIENCE
-    while time.monotonic() < ends and running(left):
-        time.sleep(0.02)  # noqa: TID251 - there is no event for the end of a process that is not ours
-    send(signal.SIGKILL, {**running(left), **members(token, group)}, group)
+        leaders[int(line)] = start_of(int(line))
+        leaders = {pid: start for pid, start in leaders.items() if _is_theirs(pid, start)}
+    end(f"{token}-", leaders)  # any generation of this run
     with suppress(OSError):
         for name in os.listdir(folder):  # noqa: PTH208
             os.unlink(f"{folder}/{name}")  # noqa: PTH108

@@ -27,6 +27,16 @@ class Address(NamedTuple):
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
+    def where(self) -> str:
+        """Host and port, as people write them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_any(self) -> bool:
+        """Whether every address of the machine, of this family at least, is meant."""
+        return self.host in {"0.0.0.0", "::"}  # noqa: S104 - not bound
+
+    @property
     def reached_by(self) -> str:
         """The host that a program of this machine connects to."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - not bound
@@ -129,6 +139,10 @@ class Listeners:
     def urls(self) -> list[str]:
         """One URL per listener, IPv4 first."""
         return [each.url.replace("http:", "https:") if self.kept[each].secure else each.url for each in sorted(self.kept)]
+
+    def inodes(self) -> set[int]:
+        """The kept listeners as the kernel numbers them."""
+        return {os.fstat(kept.sock.fileno()).st_ino for kept in self.kept.values()}
 
     def secure(self, names: Iterable[Sequence[object]]) -> None:
         """On these hosts and ports TLS is spoken."""

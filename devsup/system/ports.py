@@ -1,64 +1,95 @@
-"""Who listens on a TCP port."""
+"""Who listens on a TCP port, and what becomes of its connections."""
+
+from __future__ import annotations
 
 import os
-import pwd
-import re
 import socket
-import time
-from collections.abc import Iterator
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from devsup.system import holder, tcp
+from devsup.system.holder import Holder
+from devsup.system.listener import Address
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     import psutil
 
-_ANY_4, _ANY_6 = "0.0.0.0", "::"  # noqa: S104 - compared with, never bound
+_OF_RECORD = ("pid", "service", "project", "urls", "log")
 _MAPPED = "::ffff:"  # an IPv4 address on an IPv6 socket
-_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
-_LISTEN = "0A"
-_SHOWN = 100
-_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 @dataclass(frozen=True)
-class Holder:
-    """The process that listens on a port; what this user may not see of it is None, or "" for `command`.
+class Listener:
+    """A listening socket. `pids` have it open; `holders` are those of them that no other of them has started.
 
-    `command` is one line with the program's folder left out. `age` is in seconds.
+    Without any, nobody can be seen. `connections` are counted by state; `user` is the socket's, where the system tells.
     """
 
-    pid: int | None
-    command: str
-    cwd: str | None
+    address: Address
+    inode: int
+    pids: frozenset[int]
+    holders: tuple[Holder, ...]
     user: str | None
-    age: float | None
+    connections: dict[str, int]
+
+    def describe(self) -> str:
+        """Who has it, in one phrase; what cannot be seen is said, not guessed."""
+        if self.holders:
+            return " and ".join(map(holder.describe, self.holders))
+        if self.user is None:
+            return "a process that cannot be seen from here"
+        if self.user == holder.user_name(os.geteuid()) or os.geteuid() == 0:
+            return f"a process of user {self.user} in a container or another namespace, which cannot be seen from here"
+        return f"a process of user {self.user}, which only that user and root can see"
 
 
-def holder(port: int, host: str = "") -> Holder | None:
-    """Who listens on TCP `port`, or None when nobody visible does.
+@dataclass(frozen=True)
+class Port:
+    """All that there is on a port. `connections`, by state, are those that no listener of it has: they take it from nobody."""
 
-    With a `host`, only a listener that would get its connections: on one of its addresses or on all of them.
-    Without one, any address of either family. Of several processes, the one on the nearest address is told, then the
-    one that has started the others: it would start them again.
-    """
-    import psutil  # noqa: PLC0415 - 20 ms, and needed only once a port is taken
+    number: int
+    listeners: list[Listener]
+    connections: dict[str, int]
 
+
+def listeners(port: int) -> list[Listener]:
+    """Every listener on this port, on any address of either family, in the order of the addresses."""
+    return look(port).listeners
+
+
+def look(port: int) -> Port:
+    """Who listens on this port, and the states of its connections."""
     try:
-        table = list(_listeners())
-    except psutil.AccessDenied:  # macOS gives the whole table to root alone
-        table = list(_listeners_by_process())
-    wanted = _addresses(port, host)
-    found = [(address, pid) for address, listening, pid in table if listening == port]
-    found.sort(key=lambda each: (each[1] is None, each[1] or 0))
-    if wanted is not None:
-        found = sorted((each for each in found if each[0] in wanted), key=lambda each: wanted.index(each[0]))
-    for address, pid in found:
-        with suppress(psutil.NoSuchProcess):
-            if pid is None:
-                return Holder(None, "", None, _owner(port), None)
-            return _known(_outermost(psutil.Process(pid), address, port))
+        rows = [row for row in tcp.table() if row.address.port == port]
+    except OSError:
+        return _asked(port)
+    listening = [row for row in rows if row.state == "listen"]
+    counts = _connections(rows, [row.address for row in listening])
+    pids = tcp.owners({row.inode for row in listening})
+    found = []
+    for row in sorted(listening, key=lambda row: (row.address, row.inode)):
+        having = frozenset(pids.get(row.inode, []))
+        connections = dict(counts.pop(row.address, {}))
+        found.append(Listener(row.address, row.inode, having, tuple(_holders(having)), holder.user_name(row.uid), connections))
+    return Port(port, found, dict(sum(counts.values(), Counter())))
+
+
+def next_free(port: int) -> int | None:
+    """The first port above this one on which nobody listens, and which could be bound."""
+    try:
+        taken = {address.port for address in tcp.listening().values()}
+    except OSError:
+        taken = set()
+    for number in range(port + 1, min(port + 100, 65536)):
+        with socket.socket() as sock, suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if number not in taken:
+                sock.bind(("127.0.0.1", number))
+                return number
     return None
 
 
@@ -66,129 +97,89 @@ def listening(group: int) -> list[str]:
     """URLs of the TCP listeners of the processes in a process group."""
     import psutil  # noqa: PLC0415 - 20 ms, and needed for programs without an agent only
 
-    found = set()
+    found: set[str] = set()
     for process in psutil.process_iter(["pid"]):
         with suppress(psutil.Error, ProcessLookupError):
             if os.getpgid(process.pid) == group:
-                for connection in process.net_connections("tcp"):
-                    if connection.status == psutil.CONN_LISTEN:
-                        host, port = connection.laddr
-                        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - shown, not bound
-                        found.add(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+                found.update(address.url for address, pid in _listening_of(process) if pid)
     return sorted(found)
 
 
-def describe(holder: Holder) -> str:
-    """One phrase, such as "python main.py (pid 4121, folder ~/app, since 3 min)"; the user only when another."""
-    if holder.pid is None:
-        return f"a process of user {holder.user}" if holder.user else "a process of another user"
-    facts = [f"pid {holder.pid}"]
-    if holder.user and holder.user != _user_name(os.geteuid()):
-        facts.append(f"user {holder.user}")
-    if holder.cwd:
-        facts.append(f"folder {_with_tilde(holder.cwd)}")
-    if holder.age is not None:
-        facts.append(f"since {_duration(holder.age)}")
-    return f"{_shortened(_with_tilde(holder.command))} ({', '.join(facts)})"
+def _connections(rows: Iterable[tcp.Row], addresses: Iterable[Address]) -> dict[Address | None, Counter[str]]:
+    """The states of connections by the listener that they came to, the nearest; None for those of none."""
+    counts: dict[Address | None, Counter[str]] = {}
+    order = list(addresses)
+    for row in rows:
+        if row.state == "listen":
+            continue
+        mine = [each for each in order if each.host == row.address.host] or [each for each in order if each.is_any]
+        counts.setdefault(mine[0] if mine else None, Counter())[row.state] += 1
+    return counts
 
 
-def _addresses(port: int, host: str) -> list[str] | None:
-    """The local addresses that a listener for `host` may have, nearest first; None means any."""
-    if host in {"", _ANY_4, _ANY_6}:
-        return None
-    try:
-        found = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-    except OSError:
-        return None
-    has_4 = any("." in address for address in found)
-    # A listener on :: mostly takes IPv4 too; one on 0.0.0.0 never takes IPv6.
-    return [*found, *([_ANY_4] if has_4 else []), _ANY_6]
+def _holders(pids: Iterable[int]) -> Iterator[Holder]:
+    """Those of these processes that none of the others has started: a supervisor would start its workers again."""
+    import psutil  # noqa: PLC0415 - as above
+
+    pids = set(pids)
+    for pid in sorted(pids):
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            if pids.isdisjoint(each.pid for each in process.parents()):
+                found = holder.known(process)
+                if found.devsup is None or found.is_supervisor or found.devsup.pid not in pids:
+                    yield found
 
 
-def _listeners() -> Iterator[tuple[str, int, int | None]]:
-    """Address, port and pid of every TCP listener; the pid is None for processes that this user may not see."""
-    import psutil  # noqa: PLC0415 - as in holder
+def _asked(port: int) -> Port:
+    """From each process that this user may see: where the kernel has no table for everybody."""
+    import psutil  # noqa: PLC0415 - as above
 
-    for each in psutil.net_connections("tcp"):
-        if each.status == psutil.CONN_LISTEN and each.laddr:
-            yield each.laddr.ip.removeprefix(_MAPPED), each.laddr.port, each.pid
-
-
-def _listeners_by_process() -> Iterator[tuple[str, int, int]]:
-    """Address, port and pid of the TCP listeners of every process that this user may see."""
-    import psutil  # noqa: PLC0415 - as in holder
-
+    pids: dict[Address, list[int]] = {}
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            for each in process.net_connections("tcp"):
-                if each.status == psutil.CONN_LISTEN and each.laddr:
-                    yield each.laddr.ip.removeprefix(_MAPPED), each.laddr.port, process.pid
+            for address, pid in _listening_of(process):
+                if address.port == port:
+                    pids.setdefault(address, []).append(pid)
+    found = [
+        Listener(address, 0, frozenset(having), tuple(_holders(having)), None, {}) for address, having in sorted(pids.items())
+    ]
+    return Port(port, found, {})
 
 
-def _outermost(process: "psutil.Process", address: str, port: int) -> "psutil.Process":
-    """The farthest ancestor that listens there too, such as a supervisor; else the process itself."""
-    import psutil  # noqa: PLC0415 - as in holder
+def _listening_of(process: psutil.Process) -> Iterator[tuple[Address, int]]:
+    import psutil  # noqa: PLC0415 - as above
 
-    def listens(parent: psutil.Process) -> bool:
-        listeners = [each.laddr for each in parent.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
-        return (address, port) in {(each.ip.removeprefix(_MAPPED), each.port) for each in listeners}
-
-    for parent in reversed(process.parents()):
-        with suppress(psutil.Error):
-            if listens(parent):
-                return parent
-    return process
+    for each in process.net_connections("tcp"):
+        if each.status == psutil.CONN_LISTEN and each.laddr:
+            yield Address(int(each.family), each.laddr.ip.removeprefix(_MAPPED), each.laddr.port), process.pid
 
 
-def _known(process: "psutil.Process") -> Holder:
-    import psutil  # noqa: PLC0415 - as in holder
-
-    words, cwd, user = [], None, None
-    with process.oneshot():
-        name, started = process.name(), process.create_time()
-        with suppress(psutil.AccessDenied):
-            user = process.username()
-        with suppress(psutil.AccessDenied):
-            words = process.cmdline()
-        with suppress(psutil.AccessDenied):
-            cwd = process.cwd() or None
-    program = Path(words[0]).name if words else name
-    return Holder(process.pid, _one_line(" ".join([program, *words[1:]])), cwd, user, max(0.0, time.time() - started))
+def as_record(port: Port) -> dict[str, Any]:
+    """A port in plain values: `devsup port --json`."""
+    return {"port": port.number, "listeners": list(map(_listener, port.listeners)), "connections": port.connections}
 
 
-def _owner(port: int) -> str | None:
-    """The user of a listener whose process cannot be seen; Linux alone tells, and only if it is one user."""
-    uids = set()
-    for table in _TABLES:
-        with suppress(OSError):
-            for line in table.read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
-                    uids.add(int(fields[7]))
-    return _user_name(uids.pop()) if len(uids) == 1 else None
+def _listener(listener: Listener) -> dict[str, Any]:
+    return {
+        "address": listener.address.where,
+        "url": listener.address.url,
+        "user": listener.user,
+        "says": listener.describe(),
+        "holders": list(map(_holder, listener.holders)),
+        "connections": listener.connections,
+    }
 
 
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _one_line(text: str) -> str:
-    """Another program's words, safe for a terminal: no line breaks, no escape sequences."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
-
-
-def _with_tilde(text: str) -> str:
-    home = str(Path.home())
-    return text if home == "/" else re.sub(rf"(^|[\s=:]){re.escape(home)}(?=[/\s:]|$)", r"\1~", text)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
-
-
-def _duration(seconds: float) -> str:
-    size, unit = next((each for each in _UNITS if seconds >= each[0]), _UNITS[-1])
-    return f"{int(seconds // size)} {unit}"
+def _holder(found: Holder) -> dict[str, Any]:
+    record = found.devsup
+    return {
+        "pid": found.pid,
+        "command": found.command,
+        "cwd": found.cwd,
+        "user": found.user,
+        "since": holder.duration(found.age) if found.age is not None else "",
+        "age": found.age,
+        "parent": found.parent,
+        "devsup": None if record is None else {name: getattr(record, name) for name in _OF_RECORD},
+    }

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 MOVED = 0.5  # seconds; a pause between two pieces of an answer is mostly shorter
 MOVED_AT_ONCE = 2.0  # seconds; for a connection of which it is not known who spoke last
 
-_ESTABLISHED, _CLOSE_WAIT, _LISTEN = 1, 8, 10
+_ESTABLISHED, _CLOSE_WAIT, _LISTEN, _ALL = 1, 8, 10, 0xFFF
+_STATES = (
+    "",
+    *"established syn_sent syn_recv fin_wait1 fin_wait2 time_wait close close_wait last_ack listen closing new_syn_recv".split(),
+)
 _BY_FAMILY, _DONE, _ERROR, _DUMP = 20, 3, 2, 0x301  # SOCK_DIAG_BY_FAMILY, NLMSG_DONE, NLMSG_ERROR, NLM_F_REQUEST | NLM_F_DUMP
 _NETLINK_SOCK_DIAG, _INFO = 4, 2  # INET_DIAG_INFO: the attribute with a tcp_info
 _HEADER = struct.Struct("=IHHII")
@@ -36,12 +40,14 @@ class Connection(NamedTuple):
     age: float
 
 
-class _Socket(NamedTuple):
+class Row(NamedTuple):
     """One row of the table; `queued` are bytes not read by the program or not acknowledged by the peer."""
 
     address: Address
     peer: tuple[str, int]
+    state: str
     queued: int
+    uid: int
     inode: int
     info: bytes
 
@@ -58,6 +64,21 @@ def listeners(pids: Iterable[int]) -> frozenset[Address]:
 def listening() -> dict[int, Address]:
     """Every listener of this machine by its inode. Raises OSError where the kernel cannot be asked at once."""
     return {each.inode: each.address for each in _dump(1 << _LISTEN)}
+
+
+def table() -> list[Row]:
+    """Every TCP socket of this machine. Raises OSError where the kernel cannot be asked at once."""
+    return list(_dump(_ALL << 1))
+
+
+def owners(inodes: Collection[int]) -> dict[int, list[int]]:
+    """The processes that have these sockets open, as far as this user may see them; Linux only."""
+    found: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir() if inodes else ():
+        for inode in _sockets(int(entry.name)) if entry.name.isdigit() else ():
+            if inode in inodes:
+                found.setdefault(inode, []).append(int(entry.name))
+    return found
 
 
 def awaiting(addresses: Collection[Address], pids: Iterable[int], but: Collection[int] = ()) -> list[Connection]:
@@ -117,12 +138,12 @@ class _Info(NamedTuple):
     bytes_received: int
 
 
-def _info(row: _Socket) -> _Info:
+def _info(row: Row) -> _Info:
     sent, _, received = struct.unpack_from("=III", row.info, 44)
     return _Info(sent / 1000, received / 1000, *struct.unpack_from("=QQ", row.info, 120))
 
 
-def _at_rest(row: _Socket) -> bool:
+def _at_rest(row: Row) -> bool:
     info = _info(row)
     if not info.bytes_received:
         return True  # a browser connects ahead of need
@@ -132,7 +153,7 @@ def _at_rest(row: _Socket) -> bool:
     return info.sent > (MOVED if info.sent < info.received else MOVED_AT_ONCE)
 
 
-def _dump(states: int) -> Iterator[_Socket]:
+def _dump(states: int) -> Iterator[Row]:
     """The table's rows in these states, of both families. Raises OSError where netlink is not to be had."""
     if not hasattr(socket, "AF_NETLINK"):
         raise OSError("no netlink here")
@@ -144,7 +165,7 @@ def _dump(states: int) -> Iterator[_Socket]:
             yield from _rows(asked)
 
 
-def _rows(asked: socket.socket) -> Iterator[_Socket]:
+def _rows(asked: socket.socket) -> Iterator[Row]:
     while True:
         data, start = asked.recv(1 << 18), 0
         while start < len(data):
@@ -157,20 +178,20 @@ def _rows(asked: socket.socket) -> Iterator[_Socket]:
             start += (length + 3) & ~3
 
 
-def _row(data: bytes) -> _Socket:
+def _row(data: bytes) -> Row:
     """From an inet_diag_msg and its attributes."""
     family = data[0]
     port, peer_port = struct.unpack_from("!HH", data, 4)
     size = 4 if family == socket.AF_INET else 16
     host, peer = (socket.inet_ntop(family, data[at : at + size]).removeprefix(_MAPPED) for at in (8, 24))
-    read, written, _, inode = struct.unpack_from("=IIII", data, 56)
+    read, written, uid, inode = struct.unpack_from("=IIII", data, 56)
     info, at = b"", 72
     while at + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, at)
         if kind == _INFO:
             info = data[at + 4 : at + length]
         at += max(4, (length + 3) & ~3)
-    return _Socket(Address(family, host, port), (peer, peer_port), read + written, inode, info)
+    return Row(Address(family, host, port), (peer, peer_port), _STATES[data[1]], read + written, uid, inode, info)
 
 
 def _sockets(pid: int) -> Iterator[int]:

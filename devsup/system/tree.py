@@ -25,7 +25,7 @@ class Tree:
 
     def members(self) -> dict[int, str]:
         """Pid and start time of all that run, of those that were seen earlier too: their parents may be gone by now."""
-        self._known = {**keeper.running(self._known), **keeper.members(self._token, self._group, self._since)}
+        self._known = {**keeper.running(self._known), **keeper.members(self._token, [self._group], self._since)}
         return self._known
 
     def signal_group(self, number: int) -> bool:
@@ -38,7 +38,7 @@ class Tree:
 
     def kill(self) -> None:
         """End all of it at once."""
-        keeper.send(signal.SIGKILL, self.members(), self._group)
+        keeper.send(signal.SIGKILL, self.members(), [self._group])
 
     async def until_group_gone(self) -> None:
         """Wait for the end of every process that a signal to the group has reached."""
@@ -50,7 +50,7 @@ class Tree:
         if await self._gone(GRACE):  # helpers that end with their parent, such as multiprocessing's
             return []
         left = dict(self._known)
-        keeper.send(signal.SIGTERM, left, self._group)
+        keeper.send(signal.SIGTERM, left, [self._group])
         if not await self._gone(PATIENCE):
             await anyio.to_thread.run_sync(self.kill)
             await self._gone(PATIENCE)

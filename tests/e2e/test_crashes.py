@@ -128,6 +128,10 @@ class App:
         flask = ["flask", "--app", "main", "run", "--port", str(self.port)]
         return self._start(*(flask if self.server == "flask" else uvicorn), options=list(options))
 
+    def script(self) -> Run:
+        """Start its file, which serves by itself."""
+        return self._start("python", "main.py")
+
     def run(self, *options: str) -> Run:
         """Start it, and wait until it serves."""
         run = self.start(*options)
@@ -569,25 +573,19 @@ def held(port: int, host: str = "127.0.0.1") -> Iterator[int]:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_a_port_that_is_taken_names_its_holder(app: App, host: str) -> None:
-    with held(app.port, host) as pid:
-        run = app.start()
+def test_a_port_that_is_taken_names_its_holder(asgi: App, host: str) -> None:
+    """The program itself finds out, as it binds: nobody else knows its port."""
+    save(asgi.main, ASGI + f"\nimport uvicorn\nuvicorn.run(app, port={asgi.port})\n")
+    with held(asgi.port, host) as pid:
+        run = asgi.script()
         assert run.wait() == 1
     (refused,) = run.all("Refused")
-    assert f"{pid}" in refused["problem"]
-    assert f"{app.port}" in refused["problem"]
-    assert f"{pid}" in refused["remedy"]
+    assert f"pid {pid}" in refused["problem"]
+    assert f"{asgi.port}" in refused["problem"]
+    assert f"devsup port {asgi.port} --free" in refused["remedy"]
     assert refused["code"] == 1
     assert not run.all("PlaceholderShown")
     assert len(run.all("WorkerSpawned")) == 1
-
-
-def test_a_port_that_is_taken_refuses_a_script_too(devsup: Start, asgi: App) -> None:
-    save(asgi.main, ASGI + f"\nimport uvicorn\nuvicorn.run(app, port={asgi.port})\n")
-    with held(asgi.port) as pid:
-        run = devsup("python", "main.py")
-        assert run.wait() == 1
-    assert f"{pid}" in run.wait_for("Refused")["problem"]
 
 
 def test_a_second_devsup_on_the_same_port_is_refused_and_the_first_goes_on(app: App) -> None:

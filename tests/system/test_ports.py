@@ -1,7 +1,9 @@
 """Who is found on a port: real sockets, real processes."""
 
+import json
 import os
 import pwd
+import signal
 import socket
 import subprocess
 import sys
@@ -12,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from devsup.system import ports
-from devsup.system.ports import Holder, describe, holder
+from devsup.system.holder import Holder, describe, user_name
+from devsup.system.listener import Address
+from devsup.system.ports import Listener, as_record, listeners, look, next_free
 
 SERVER = """
 import socket, sys
@@ -53,86 +56,110 @@ needs_ipv6 = pytest.mark.skipif(not Path("/proc/net/if_inet6").is_file() and sys
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/net/tcp")
 
 
+def pids(port: int) -> list[tuple[str, list[int]]]:
+    return [(each.address.host, [holder.pid for holder in each.holders]) for each in listeners(port)]
+
+
 def test_nobody_listens() -> None:
     with bound() as port:
-        assert holder(port) is None
+        assert listeners(port) == []
 
 
 def test_a_connection_is_no_listener() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
         with client:
-            assert holder(client.getsockname()[1]) is None
+            assert listeners(client.getsockname()[1]) == []
 
 
 def test_this_process() -> None:
     with listening() as port:
-        found = holder(port)
-    assert found is not None
-    assert found.pid == os.getpid()
-    assert found.cwd == str(Path.cwd())
-    assert found.user == pwd.getpwuid(os.getuid()).pw_name
+        [found] = listeners(port)
+    [holder] = found.holders
+    assert holder.pid == os.getpid()
+    assert holder.cwd == str(Path.cwd())
+    assert holder.user == found.user == pwd.getpwuid(os.getuid()).pw_name
+    assert str(os.getppid()) in holder.parent
+    assert found.address.where == f"127.0.0.1:{port}"
 
 
 def test_another_process(tmp_path: Path) -> None:
     before = time.time()
     with server(tmp_path) as (process, port):
-        found = holder(port)
-        assert found is not None
-        assert found.pid == process.pid
-        assert found.command == f"{Path(sys.executable).name} serve.py --name a b c"
-        assert found.cwd == str(tmp_path.resolve())
-        assert found.age is not None
-        # The kernel counts a process's start in ticks since a boot time of whole seconds.
-        assert 0 <= found.age < time.time() - before + 3
+        [found] = listeners(port)
+    [holder] = found.holders
+    assert holder.pid == process.pid
+    assert holder.command == f"{Path(sys.executable).name} serve.py --name a b c"
+    assert holder.words[1:] == ("serve.py", "--name", "a b\nc")
+    assert holder.cwd == str(tmp_path.resolve())
+    assert holder.age is not None
+    # The kernel counts a process's start in ticks since a boot time of whole seconds.
+    assert 0 <= holder.age < time.time() - before + 3
 
 
 @needs_ipv6
-def test_either_family() -> None:
-    with listening("::1") as port:
-        found = holder(port)
-    assert found is not None
-    assert found.pid == os.getpid()
+def test_every_address_of_either_family(tmp_path: Path) -> None:
+    with server(tmp_path) as (process, port), listening("::1", port):
+        assert pids(port) == [("127.0.0.1", [process.pid]), ("::1", [os.getpid()])]
 
 
-@pytest.mark.parametrize("host", ["", "127.0.0.1", "localhost", "0.0.0.0", "::", "no such host"])
-def test_hosts_that_the_listener_is_in_the_way_of(host: str) -> None:
-    with listening("127.0.0.1") as port:
-        assert holder(port, host) is not None
+def test_two_on_one_address() -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as first:
+        port = first.getsockname()[1]
+        with socket.create_server(("127.0.0.1", port), reuse_port=True):
+            assert pids(port) == [("127.0.0.1", [os.getpid()])] * 2
 
 
-def test_a_listener_on_another_address_is_not_in_the_way() -> None:
-    with listening("127.0.0.1") as port:
-        assert holder(port, "192.0.2.1") is None
+def test_of_those_who_share_a_listener_only_who_has_started_the_others() -> None:
+    with listening() as port:
+        child = os.fork()
+        if not child:
+            signal.pause()
+        try:
+            [found] = listeners(port)
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    assert [holder.pid for holder in found.holders] == [os.getpid()]
+    assert found.pids == {os.getpid(), child}
 
 
-def test_a_listener_on_all_addresses_is_in_the_way() -> None:
-    with listening("0.0.0.0") as port:
-        assert holder(port, "127.0.0.1") is not None
-
-
-@needs_ipv6
-def test_the_nearest_address_is_told_first(tmp_path: Path) -> None:
-    with server(tmp_path) as (process, port), listening("::", port):
-        found = holder(port, "127.0.0.1")
-        own = holder(port, "::1")
-    assert found is not None
-    assert own is not None
-    assert (found.pid, own.pid) == (process.pid, os.getpid())
-
-
-def test_process_by_process_gives_the_same(tmp_path: Path) -> None:
-    with server(tmp_path) as (process, port):
-        found = [each for each in ports._listeners_by_process() if each[1] == port]
-    assert found == [("127.0.0.1", port, process.pid)]
+def test_connections_by_state() -> None:
+    with listening() as port:
+        with socket.create_connection(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)):
+            [found] = listeners(port)
+            assert found.connections == {"established": 2}
+        assert look(port).listeners[0].connections == {"close_wait": 2}
 
 
 @linux_only
-def test_the_user_is_known_from_the_port_alone() -> None:
+def test_what_is_left_of_ended_connections_is_no_listener() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        client = socket.create_connection(("127.0.0.1", port))
+        listener.accept()[0].close()  # who closes first waits
+        assert client.recv(1) == b""
+        client.close()
+    found = look(port)
+    assert (found.listeners, found.connections) == ([], {"time_wait": 1})
+    with socket.create_server(("127.0.0.1", port)):
+        assert len(listeners(port)) == 1
+
+
+def test_the_next_free_port_by_number(port: int) -> None:
+    with listening("127.0.0.1", port):
+        found = next_free(port - 1)
+    assert found is not None
+    assert found > port
+
+
+def test_a_port_in_plain_values() -> None:
     with listening() as port:
-        assert ports._owner(port) == pwd.getpwuid(os.getuid()).pw_name
-    with bound() as port:
-        assert ports._owner(port) is None
+        record = as_record(look(port))
+    assert json.loads(json.dumps(record)) == record
+    [found] = record["listeners"]
+    [holder] = found["holders"]
+    assert (found["address"], holder["pid"], holder["devsup"]) == (f"127.0.0.1:{port}", os.getpid(), None)
 
 
 # In words
@@ -173,9 +200,24 @@ def test_another_user_is_named() -> None:
     assert describe(Holder(7, "nginx", None, "somebody else", None)) == "nginx (pid 7, user somebody else)"
 
 
-@pytest.mark.parametrize(("user", "shown"), [("postgres", "a process of user postgres"), (None, "a process of another user")])
+def test_who_has_started_it() -> None:
+    assert describe(Holder(7, "nginx", None, None, None, parent="bash (pid 6)")) == "nginx (pid 7, started by bash (pid 6))"
+
+
+def test_what_looks_like_a_server_on_a_mac() -> None:
+    assert describe(Holder(7, "ControlCenter", None, None, None)).startswith("macOS's AirPlay Receiver")
+
+
+@pytest.mark.parametrize(
+    ("user", "shown"),
+    [
+        ("postgres", "a process of user postgres"),
+        (user_name(os.geteuid()), "in a container or another namespace"),
+        (None, "a process that cannot be seen from here"),
+    ],
+)
 def test_a_process_that_cannot_be_seen(user: str | None, shown: str) -> None:
-    assert describe(Holder(None, "", None, user, None)) == shown
+    assert shown in Listener(Address(2, "127.0.0.1", 80), 1, frozenset(), (), user, {}).describe()
 
 
 def test_psutil_waits_until_it_is_needed() -> None:

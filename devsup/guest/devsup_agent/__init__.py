@@ -24,6 +24,8 @@ _HOOKS = {
     "http.server": "servers.socketserver",
     "concurrent.futures.thread": "active.jobs",
     "concurrent.futures.process": "active.jobs",
+    "subprocess": "opens",
+    "webbrowser": "opens",
     "pydevd": "debugger",
     "werkzeug.serving": "servers.werkzeug",
     "flask.cli": "servers.werkzeug",

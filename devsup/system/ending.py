@@ -1,0 +1,124 @@
+"""Ending a process that is in the way, with all that it has started: asked first, and killed only if it does not listen."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+PATIENCE = 5.0  # seconds between TERM and KILL
+_FOLLOWS = 0.5  # seconds that its children have to end by themselves, and then after TERM
+_GONE = 2.0  # seconds that the kernel has after KILL
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What decides whether a process may be ended; see decide.ending.Suspect."""
+
+    pid: int
+    name: str
+    first_word: str
+    user: str | None
+    leads_terminal: bool
+    is_ancestor: bool
+    service: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a tree: who ended by himself, who had to be killed, and who is still there."""
+
+    asked: list[int]
+    killed: list[int]
+    left: list[int]
+
+
+def facts(pid: int) -> Facts:
+    """All that is to be known of a process. Raises psutil.NoSuchProcess when it has ended."""
+    process, words, user = psutil.Process(pid), [], None
+    with suppress(psutil.AccessDenied):
+        words = process.cmdline()
+    with suppress(psutil.AccessDenied):
+        user = process.username()
+    return Facts(
+        pid=pid,
+        name=process.name(),
+        first_word=words[0] if words else "",
+        user=user,
+        leads_terminal=_leads_terminal(process),
+        is_ancestor=pid in {each.pid for each in psutil.Process().parents()},
+        service=_service(pid),
+    )
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    """A process and all that descend from it, itself first."""
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+def end(processes: Sequence[psutil.Process], patience: float) -> Ended:
+    """TERM for the first, then for those whom it leaves, then KILL."""
+    first, *rest = processes
+    _send([first], signal.SIGTERM)
+    until(lambda: not _running([first]), patience)
+    until(lambda: not _running(rest), _FOLLOWS)
+    _send(_running(rest), signal.SIGTERM)
+    until(lambda: not _running(rest), _FOLLOWS)
+    stubborn = _running(processes)
+    _send(stubborn, signal.SIGKILL)
+    until(lambda: not _running(stubborn), _GONE)
+    killed, left = {each.pid for each in stubborn}, [each.pid for each in _running(processes)]
+    return Ended([each.pid for each in processes if each.pid not in killed], sorted(killed - set(left)), left)
+
+
+def until(fact: Callable[[], bool], seconds: float) -> bool:
+    """Ask until it is so; False when the time is up."""
+    ends = time.monotonic() + seconds
+    while not fact():
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.02)  # noqa: TID251 - a port tells nobody that it is free
+    return True
+
+
+def _send(processes: Iterable[psutil.Process], number: int) -> None:
+    for each in processes:
+        with suppress(psutil.Error):
+            each.send_signal(number)  # psutil looks at the start time: nobody is hit who has got the number since
+
+
+def _running(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Those that have not ended, reaped or not."""
+    found = []
+    for each in processes:
+        with suppress(psutil.Error):
+            if each.is_running() and each.status() != psutil.STATUS_ZOMBIE:
+                found.append(each)
+    return found
+
+
+def _leads_terminal(process: psutil.Process) -> bool:
+    with suppress(psutil.Error, OSError):
+        return os.getsid(process.pid) == process.pid and process.terminal() is not None
+    return False
+
+
+def _service(pid: int) -> str:
+    """The system's unit of a process, where it is not the one that we run in ourselves."""
+    with suppress(OSError):
+        its, ours = (Path("/proc", each, "cgroup").read_text() for each in (str(pid), "self"))
+        found = re.search(r"/system\.slice/(?:.*/)?([^/\n]+\.service)", its)
+        if found is not None and found[1] not in ours:
+            return found[1]
+    return ""

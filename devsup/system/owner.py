@@ -1,0 +1,222 @@
+"""One owner per project and service: a lock that a dead process cannot hold, and beside it what the owner tells others.
+
+The lock is the kernel's (`flock`), on `NAME.lock` in the project's `.devsup` folder, or, where that cannot be written, in a
+folder of the user's beside the sockets. `NAME.json` beside it is a `Record`, there while the service runs; one that is there
+although nobody holds the lock was left by an owner that was killed, and names what it may have left behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import time
+import zlib
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from devsup.errors import DevsupError
+from devsup.system import keeper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from devsup.system.meeting import Meeting
+
+_TELLS = 1.0  # seconds that an owner takes to say who it is, once it has the lock
+_POLL = 0.01  # seconds
+_MAC_BOOT = "unknown"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What an owner tells of itself. `started` and those of the workers are kernel ticks, as of `keeper.start_of`."""
+
+    pid: int
+    started: int
+    boot: str
+    namespace: str
+    run: str
+    service: str
+    project: str
+    command: list[str]
+    log: str
+    since: float
+    urls: list[str] = field(default_factory=list)
+    workers: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether its process numbers mean anything here: same boot, same namespace of processes."""
+        return (self.boot, self.namespace) == (boot(), namespace())
+
+    @property
+    def is_running(self) -> bool:
+        """Whether that very process still runs."""
+        return self.is_visible and keeper.start_of(self.pid) == self.started != 0
+
+
+class OwnedError(DevsupError):
+    """Another devsup runs this very service. `record` is None where it does not say who it is."""
+
+    def __init__(self, record: Record | None, service: str) -> None:
+        self.record = record
+        super().__init__(*_told(record, service))
+
+
+class Owner:
+    """The service is ours until `close`. Raises OwnedError where it is another's."""
+
+    def __init__(self, project: Path, service: str, command: Sequence[str], meeting: Meeting) -> None:
+        self._path, self._link = _place(project, service, command), Path(meeting.folder, "owner")
+        self._fd = self._lock(service)
+        self.former = read(self._path)  # nobody had the lock: it has ended without a word
+        self.record = Record(
+            pid=os.getpid(),
+            started=keeper.start_of(os.getpid()),
+            boot=boot(),
+            namespace=namespace(),
+            run=meeting.run,
+            service=service,
+            project=str(project),
+            command=list(command),
+            log=str(project / ".devsup" / "events.jsonl"),
+            since=time.time(),
+        )
+
+    def end_leftovers(self) -> list[int]:
+        """End what a former owner has left that was killed together with its keeper. Returns who had to be ended."""
+        former, self.former = self.former, None
+        self._path.with_suffix(".json").unlink(missing_ok=True)
+        if former is None or not former.is_visible or former.is_running:
+            return []
+        return keeper.end(f"{former.run}-", {int(pid): start for pid, start in former.workers.items()})
+
+    def tell(self, *, worker: int = 0, gone: int = 0, urls: list[str] | None = None) -> None:
+        """Say who owns the service: with another worker, one less, or on these addresses."""
+        import json  # noqa: PLC0415 - once the first worker is on its way
+
+        workers = {pid: start for pid, start in self.record.workers.items() if pid != str(gone)}
+        if worker:
+            workers[str(worker)] = keeper.start_of(worker)
+        self.record = replace(self.record, workers=workers, urls=self.record.urls if urls is None else urls)
+        path = self._path.with_suffix(".json")
+        with suppress(OSError):  # a full disk must not stop the service
+            new = path.with_suffix(".new")
+            new.touch(0o600)
+            new.write_text(json.dumps(asdict(self.record)))
+            new.replace(path)
+            if not self._link.is_symlink():
+                self._link.symlink_to(path)
+
+    def close(self) -> None:
+        """Let others have it."""
+        self._path.with_suffix(".json").unlink(missing_ok=True)
+        if self._fd is not None:
+            self._path.unlink(missing_ok=True)  # before the lock is gone: who waits for it looks whether it is still there
+            os.close(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _lock(self, service: str) -> int | None:
+        while True:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(fd).st_ino == self._path.stat().st_ino:
+                    return fd
+            except FileNotFoundError:
+                pass  # its owner has just ended, and taken the file with him
+            except BlockingIOError:
+                os.close(fd)
+                raise OwnedError(self._wait_for_its_word(), service) from None
+            except OSError:  # a file system without locks
+                os.close(fd)
+                return None
+            os.close(fd)
+
+    def _wait_for_its_word(self) -> Record | None:
+        ends = time.monotonic() + _TELLS
+        while time.monotonic() < ends:
+            record = read(self._path)
+            if record is not None and (record.is_running or not record.is_visible):
+                return record
+            time.sleep(_POLL)  # noqa: TID251 - nothing else runs yet, and the other writes it any moment
+        return None
+
+
+def read(path: Path) -> Record | None:
+    """The record beside this lock; None where there is none that can be understood."""
+    import json  # noqa: PLC0415 - where somebody else is, or was
+
+    try:
+        fields = json.loads(path.with_suffix(".json").read_text())
+        return Record(**fields) if isinstance(fields["pid"], int) and isinstance(fields.get("workers"), dict) else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def running() -> Iterator[Record]:
+    """Every owner of this user and machine that runs."""
+    for base in {os.environ.get("XDG_RUNTIME_DIR") or "/tmp", "/tmp"}:  # noqa: S108 - as in Meeting
+        for link in Path(base).glob("devsup-*/owner"):
+            with suppress(OSError):
+                record = read(link.readlink())
+                if record is not None and record.is_running:
+                    yield record
+
+
+def boot() -> str:
+    """What tells this boot of the machine from the one before."""
+    return _read("/proc/sys/kernel/random/boot_id") or _MAC_BOOT
+
+
+def namespace() -> str:
+    """What tells this namespace of processes from a container's."""
+    with suppress(OSError):
+        return str(Path("/proc/self/ns/pid").readlink())
+    return sys.platform
+
+
+def _read(path: str) -> str:
+    with suppress(OSError):
+        return Path(path).read_text().strip()
+    return ""
+
+
+def _place(project: Path, service: str, command: Sequence[str]) -> Path:
+    """The path of the lock, in a folder that is there and ours."""
+    name = f"{service}-{zlib.crc32(chr(0).join(command).encode(errors='surrogateescape')):08x}.lock"
+    folder = project / ".devsup"
+    with suppress(OSError):
+        folder.mkdir(exist_ok=True)
+        (folder / ".gitignore").write_text("*\n")
+        if os.access(folder, os.W_OK):
+            return folder / name
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    base = Path(runtime if os.access(runtime, os.W_OK) else "/tmp", f"devsup-{os.getuid()}")  # noqa: S108 - as in Meeting
+    base.mkdir(mode=0o700, exist_ok=True)
+    if base.stat().st_uid != os.getuid():
+        raise DevsupError(f"{base} belongs to somebody else.", "Set XDG_RUNTIME_DIR to a folder of your own.")
+    return base / f"{zlib.crc32(os.fsencode(project)):08x}-{name}"
+
+
+def _told(record: Record | None, service: str) -> tuple[str, str]:
+    """In words: who runs it, where its log is, and what to do."""
+    if record is None:
+        return f"Service {service} runs already, under a devsup that cannot be seen from here.", "Stop that one first."
+    minutes = max(0, int(time.time() - record.since)) // 60
+    since = f"since {minutes} min" if minutes else "since less than a minute"
+    urls = " ".join(record.urls)
+    if not record.is_visible:
+        text = f"Service {service} runs already, in a container or on another machine ({since})."
+        return text, f"Stop it there. Its log: {record.log}"
+    text = f"Service {service} runs already: devsup, pid {record.pid}, {since}{f', on {urls}' if urls else ''}."
+    use = f"Use it: {urls}. " if urls else ""
+    return text, f'{use}Its log: {record.log}. Replace it with "devsup run --take-over …", or stop it with "kill {record.pid}".'

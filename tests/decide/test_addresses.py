@@ -1,0 +1,100 @@
+"""What a command line says of the addresses that it will serve."""
+
+import pytest
+
+from devsup.decide.addresses import intended, meet, same_command
+
+SURE = {
+    "uvicorn main:app": [("127.0.0.1", 8000)],
+    "/venv/bin/uvicorn main:app --port 9000": [("127.0.0.1", 9000)],
+    "uvicorn main:app --host=0.0.0.0 --port=9000": [("0.0.0.0", 9000)],
+    "python -m uvicorn main:app --host localhost": [("localhost", 8000)],
+    "/usr/bin/python3.12 -X dev -m uvicorn main:app": [("127.0.0.1", 8000)],
+    "uv run uvicorn main:app --port 9000": [("127.0.0.1", 9000)],
+    "uv run --quiet uvicorn main:app": [("127.0.0.1", 8000)],
+    "python -m devsup_agent.target main:app --port 9000": [("127.0.0.1", 9000)],
+    "flask --app main run -p 5001 -h 0.0.0.0": [("0.0.0.0", 5001)],
+    "flask run -p5001": [("127.0.0.1", 5001)],
+    "gunicorn -b 127.0.0.1:9000 -b [::1]:9000 main:app": [("127.0.0.1", 9000), ("::1", 9000)],
+    "gunicorn --bind=:9000 main:app": [("", 9000)],
+    "hypercorn main:app --bind 0.0.0.0:9000": [("0.0.0.0", 9000)],
+    "waitress-serve --listen=127.0.0.1:9000 main:app": [("127.0.0.1", 9000)],
+    "waitress-serve --port 9000 main:app": [("", 9000)],
+    "python -m http.server 9000": [("", 9000)],
+    "python -m http.server --bind 127.0.0.1": [("127.0.0.1", 8000)],
+    "python manage.py runserver 9000": [("127.0.0.1", 9000)],
+    "./manage.py runserver 0.0.0.0:9000": [("0.0.0.0", 9000)],
+}
+UNSURE = [
+    "python main.py",
+    "python",
+    "",
+    "flask run",  # a .flaskenv may name another port
+    "flask --app main routes -p 5001",
+    "python manage.py runserver",
+    "python manage.py migrate 9000",
+    "gunicorn main:app",
+    "gunicorn -b unix:/tmp/socket main:app",
+    "gunicorn -b fd://3 main:app",
+    "uvicorn main:app --port 0",
+    "uvicorn main:app --port nine",
+    "uvicorn main:app --port 99999",
+    "uvicorn main:app --uds /tmp/socket",
+    "uvicorn main:app --fd 3",
+    "node server.js --port 9000",
+    "python -m devsup_agent.target main:app",
+]
+
+
+@pytest.mark.parametrize("line", SURE)
+def test_addresses_that_are_sure(line: str) -> None:
+    assert intended(line.split(), {}) == SURE[line]
+
+
+@pytest.mark.parametrize("line", UNSURE)
+def test_nothing_is_guessed(line: str) -> None:
+    assert intended(line.split(), {}) == []
+
+
+def test_variables_count_and_the_command_line_comes_first() -> None:
+    environ = {"UVICORN_PORT": "9000", "UVICORN_HOST": "0.0.0.0", "FLASK_RUN_PORT": "5001", "PORT": "1"}
+    assert intended(["uvicorn", "main:app"], environ) == [("0.0.0.0", 9000)]
+    assert intended(["uvicorn", "main:app", "--port", "9001"], environ) == [("0.0.0.0", 9001)]
+    assert intended(["flask", "run"], environ) == [("127.0.0.1", 5001)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "::1", True),
+        ("127.0.0.1", "0.0.0.0", True),
+        ("127.0.0.1", "::", True),
+        ("0.0.0.0", "::1", True),
+        ("0.0.0.0", "192.168.1.5", True),
+        ("localhost", "::1", True),
+        ("", "10.0.0.1", True),
+        ("127.0.0.1", "127.0.0.2", False),
+        ("127.0.0.1", "192.168.1.5", False),
+        ("::1", "fe80::1", False),
+    ],
+)
+def test_who_is_in_whose_way(one: str, other: str, expected: bool) -> None:
+    assert meet(one, other) is meet(other, one) is expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("/a/bin/uvicorn main:app", "/a/bin/python /a/bin/uvicorn main:app", True),
+        ("uvicorn main:app", "/b/bin/python3.12 /b/bin/uvicorn main:app", True),
+        ("python main.py", "/usr/bin/python3 main.py", True),
+        ("python -m http.server", "python3 -m http.server", True),
+        ("uvicorn main:app", "uvicorn main:app --port 9000", False),
+        ("uvicorn main:app", "uvicorn other:app", False),
+        ("uvicorn main:app", "", False),
+    ],
+)
+def test_the_same_command(one: str, other: str, expected: bool) -> None:
+    assert same_command(one.split(), other.split()) is expected
+    assert same_command(other.split(), one.split()) is expected

@@ -1,0 +1,545 @@
+"""One listener per port, one owner per project and service: who is in the way is named, and nothing starts half-way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from harness import LIMIT, Run, fetch, save, wait_until
+
+Start = Callable[..., Run]
+
+OTHER = textwrap.dedent("""
+    import socket, sys, time
+    host, port = sys.argv[1], int(sys.argv[2])
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if "shares" in sys.argv:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if ":" in host:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.bind((host, port))
+    sock.listen()
+    print("listens", flush=True)
+    time.sleep(600)
+""")
+
+FLASK = """
+import os, socket, sys
+from flask import Flask
+app = Flask(__name__)
+
+@app.get("/@ROUTE@")
+def found():
+    return "from @ROUTE@"
+
+if __name__ == "__main__":
+    address = (sys.argv[1], int(sys.argv[2]))
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.bind(address)
+    sock.listen()
+    os.environ["WERKZEUG_SERVER_FD"] = str(sock.fileno())
+    os.environ["WERKZEUG_RUN_MAIN"] = "true"
+    print("listens", flush=True)
+    app.run(*address)
+"""
+
+ASGI = """
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"new"})
+
+if __name__ == "__main__":
+    import sys, uvicorn
+    uvicorn.run(app, host=sys.argv[1], port=int(sys.argv[2]))
+"""
+
+needs_ipv6 = pytest.mark.skipif(not Path("/proc/net/if_inet6").is_file(), reason="no IPv6")
+
+
+@contextmanager
+def process(*words: str, cwd: Path, says: str = "listens", env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Another program, once it has said that; ended with the block."""
+    with subprocess.Popen(words, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as other:
+        try:
+            assert other.stdout is not None
+            assert any(says in line for line in other.stdout)
+            yield other
+        finally:
+            other.kill()
+
+
+def listener(host: str, port: int, *words: str, cwd: Path) -> AbstractContextManager[subprocess.Popen[str]]:
+    return process(sys.executable, "-c", OTHER, host, str(port), *words, cwd=cwd)
+
+
+def command(*words: str, env: dict[str, str], cwd: Path, **options: object) -> subprocess.CompletedProcess[str]:
+    """`devsup` with these words, to its end."""
+    run = [sys.executable, "-m", "devsup", *words]
+    return subprocess.run(run, cwd=cwd, env=env, capture_output=True, text=True, timeout=60, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def said(run: Run) -> str:
+    """What is said of a start that came to nothing."""
+    [refused] = run.all("Refused")
+    return f"{refused['problem']} {refused['remedy']}"
+
+
+def any_ended(runs: list[Run]) -> bool:
+    return any(each.process.poll() is not None for each in runs)
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as sock, suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", port))
+        return True
+    return False
+
+
+def gone(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    return True
+
+
+# -- before the start -------------------------------------------------------------------------------------------------
+
+BESIDE = [
+    pytest.param("127.0.0.1", "127.0.0.1", id="same"),
+    pytest.param("127.0.0.1", "::1", id="localhost-6", marks=needs_ipv6),
+    pytest.param("127.0.0.1", "0.0.0.0", id="below-all"),
+    pytest.param("127.0.0.1", "::", id="below-all-6", marks=needs_ipv6),
+    pytest.param("0.0.0.0", "::1", id="all-and-localhost-6", marks=needs_ipv6),
+    pytest.param("0.0.0.0", "127.0.0.1", id="all-and-one"),
+]
+
+
+@pytest.mark.parametrize(("host", "other"), BESIDE)
+def test_a_listener_that_clients_could_reach_is_named_before_anything_starts(
+    devsup: Start, project: Path, port: int, host: str, other: str
+) -> None:
+    save(project / "main.py", ASGI)
+    with listener(other, port, "shares", cwd=project.parent) as there:
+        run = devsup("uvicorn", "main:app", "--host", host, "--port", str(port))
+        assert run.wait() == 1
+    for text in (f"Port {port} is taken", f"pid {there.pid}", f"folder {project.parent}", "started by python", "next free port"):
+        assert text in said(run)
+    assert "devsup port" in said(run)
+    assert not run.all("WorkerSpawned")
+    assert not list((project / ".devsup").glob("*.lock"))
+
+
+@needs_ipv6
+@pytest.mark.parametrize(("host", "other"), [("127.0.0.1", "::1"), ("0.0.0.0", "::1")])
+def test_where_only_the_program_knows_its_address_it_is_refused_as_it_listens(
+    devsup: Start, project: Path, port: int, host: str, other: str
+) -> None:
+    save(project / "main.py", ASGI)
+    with listener(other, port, cwd=project.parent) as there:
+        run = devsup("python", "main.py", host, str(port))
+        assert run.wait() == 1
+    [refused] = run.all("Refused")
+    assert f"pid {there.pid}" in refused["problem"]
+    assert f"[{other}]:{port}" in refused["problem"]
+    assert not run.all("WorkerReady")
+    assert is_free(port)
+
+
+def test_two_flask_processes_that_share_a_port(devsup: Start, project: Path, port: int) -> None:
+    """The server of yesterday answers 404 for what only today's has (S5): it is found, ended, and the new one answers."""
+    old = FLASK.replace("@ROUTE@", "old")
+    save(project / "old.py", old)
+    save(project / "new.py", old.replace("old", "new"))
+    with process(sys.executable, "old.py", "0.0.0.0", str(port), cwd=project) as there:
+        assert fetch(port, "/new")[0] == 404
+        run = devsup("python", "new.py", "0.0.0.0", str(port))
+        assert run.wait() == 1
+        assert f"pid {there.pid}" in run.all("Refused")[0]["problem"]
+        done = command("port", str(port), "--free", "--yes", env=dict(os.environ), cwd=project)
+        assert (done.returncode, there.wait(LIMIT)) == (0, -signal.SIGTERM)
+        assert f"Port {port} is free" in done.stdout
+    run = devsup("python", "new.py", "0.0.0.0", str(port))
+    run.ready()
+    assert fetch(port, "/new")[1] == "from new"
+
+
+def test_connections_in_time_wait_are_in_nobodys_way(devsup: Start, project: Path, port: int) -> None:
+    save(project / "main.py", ASGI)
+    with socket.create_server(("127.0.0.1", port)) as server:
+        client = socket.create_connection(("127.0.0.1", port))
+        server.accept()[0].close()
+        client.close()
+    done = command("port", str(port), env=dict(os.environ), cwd=project)
+    assert "nobody listens" in done.stdout
+    assert "TIME_WAIT" in done.stdout
+    run = devsup("uvicorn", "main:app", "--port", str(port))
+    run.ready()
+
+
+# -- while it runs ----------------------------------------------------------------------------------------------------
+
+
+@needs_ipv6
+def test_who_comes_to_listen_on_the_other_family_is_named_and_when_it_has_gone(devsup: Start, project: Path, port: int) -> None:
+    save(project / "main.py", ASGI)
+    run = devsup("uvicorn", "main:app", "--host", "0.0.0.0", "--port", str(port))
+    run.ready()
+    with listener("::1", port, cwd=project.parent) as there:
+        began = time.monotonic()
+        event = run.wait_for("SecondListener")
+        assert time.monotonic() - began < 2.5  # not a timing of ours: what the guard promises, and some for a busy machine
+        assert (event["pid"], event["where"]) == (there.pid, f"[::1]:{port}")
+        assert str(project.parent) in event["holder"]
+    assert run.wait_for("SecondListenerGone")["pid"] == there.pid
+    assert len(run.all("SecondListener")) == 1
+
+
+def test_who_comes_to_share_the_port_is_named(devsup: Start, project: Path, port: int) -> None:
+    save(project / "new.py", FLASK.replace("@ROUTE@", "new"))
+    run = devsup("python", "new.py", "127.0.0.1", str(port))
+    run.ready()
+    with listener("127.0.0.1", port, "shares", cwd=project.parent) as there:
+        assert run.wait_for("SecondListener")["pid"] == there.pid
+
+
+@needs_ipv6
+def test_what_the_service_itself_opens_is_no_second_listener(devsup: Start, project: Path, port: int) -> None:
+    """It serves both families, and a child of it shares the port: all are its own."""
+    own = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {OTHER!r}, '::1', '{port}'])\n"
+    save(project / "main.py", own + ASGI)
+    run = devsup("python", "main.py", "0.0.0.0", str(port))
+    run.ready()
+    run.wait_for_line("listens")
+    with listener("::1", port + 1, cwd=project.parent), pytest.raises(AssertionError, match="no SecondListener"):
+        run.wait_for("SecondListener", limit=4)
+    assert not run.all("Refused")
+
+
+# -- one owner --------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_start_names_the_first(devsup: Start, project: Path, port: int) -> None:
+    save(project / "main.py", ASGI)
+    words = ["uvicorn", "main:app", "--port", str(port)]
+    first = devsup(*words)
+    first.ready()
+    second = devsup(*words)
+    assert second.wait() == 1
+    for text in ("runs already", f"pid {first.process.pid}", f"http://127.0.0.1:{port}", "events.jsonl", "--take-over"):
+        assert text in said(second)
+    [record] = [json.loads(path.read_text()) for path in (project / ".devsup").glob("*.json")]
+    assert (record["pid"], record["urls"]) == (first.process.pid, [f"http://127.0.0.1:{port}"])
+    assert fetch(port)[1] == "new"
+    assert first.stop() == 0
+    assert {path.name for path in (project / ".devsup").iterdir()} == {".gitignore", "events.jsonl"}
+
+
+def test_another_command_in_the_same_folder_is_another_service(devsup: Start, project: Path) -> None:
+    first = devsup("python", "-c", "import time; print('one', flush=True); time.sleep(600)")
+    second = devsup("python", "-c", "import time; print('two', flush=True); time.sleep(600)")
+    first.wait_for_line("one")
+    second.wait_for_line("two")
+
+
+@pytest.mark.parametrize("rounds", [8, pytest.param(50, marks=pytest.mark.soak)])
+def test_of_two_starts_at_the_same_moment_exactly_one_wins(devsup: Start, rounds: int) -> None:
+    for _ in range(rounds):
+        runs = [devsup("python", "-c", "import time; print('runs', flush=True); time.sleep(600)") for _ in range(2)]
+        wait_until(partial(any_ended, runs))
+        [loser] = [each for each in runs if each.process.poll() is not None]
+        winner = runs[1 - runs.index(loser)]
+        winner.wait_for_line("runs")
+        assert loser.wait() == 1
+        assert f"pid {winner.process.pid}" in said(loser)
+        assert not loser.all("WorkerSpawned")
+        assert winner.stop() == 0
+
+
+def test_take_over_ends_the_devsup_that_runs_the_service(devsup: Start, project: Path, port: int) -> None:
+    save(project / "main.py", ASGI)
+    words = ["uvicorn", "main:app", "--port", str(port)]
+    first = devsup(*words)
+    first.ready()
+    second = devsup(*words, options=["--take-over"])
+    second.ready()
+    assert first.wait() == 0
+    assert fetch(port)[1] == "new"
+
+
+def test_take_over_ends_an_older_copy_of_the_command_without_asking(
+    devsup: Start, project: Path, port: int, environment: dict[str, str]
+) -> None:
+    save(project / "main.py", ASGI)
+    words = ["-m", "uvicorn", "main:app", "--port", str(port)]
+    with process(sys.executable, *words, cwd=project, says="running on", env=environment) as old:
+        run = devsup("python", *words)
+        assert run.wait() == 1
+        assert "older copy of this very command" in said(run)
+        run = devsup("python", *words, options=["--take-over"])
+        run.ready()
+        assert old.wait(LIMIT) in {0, -signal.SIGTERM}
+
+
+def test_take_over_leaves_a_stranger_alone_where_nobody_can_be_asked(devsup: Start, project: Path, port: int) -> None:
+    save(project / "main.py", ASGI)
+    with listener("127.0.0.1", port, cwd=project.parent) as there:
+        run = devsup("uvicorn", "main:app", "--port", str(port), options=["--take-over"])
+        assert run.wait() == 1
+        assert f"pid {there.pid}" in said(run)
+        assert there.poll() is None
+
+
+def test_a_record_that_names_a_stranger_ends_nobody(devsup: Start, project: Path) -> None:
+    """Process numbers are given again: a record without its lock, whose numbers are somebody else's by now."""
+    words = ["python", "-c", "import time; print('runs', flush=True); time.sleep(600)"]
+    run = devsup(*words)
+    run.wait_for_line("runs")
+    [path] = (project / ".devsup").glob("*.json")
+    record = json.loads(path.read_text())
+    assert run.stop() == 0
+    with process("sh", "-c", "echo listens; exec sleep 600", cwd=project.parent) as stranger:
+        path.write_text(json.dumps({**record, "pid": stranger.pid, "workers": {str(stranger.pid): 1}}))
+        run = devsup(*words, options=["--take-over"])
+        run.wait_for_line("runs")
+        assert run.stop() == 0
+        assert stranger.poll() is None
+        assert not run.all("LeftoversEnded")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x"}', '{"pid": 1}', '{"pid": 1, "workers": {}}', "null", "\x00"])
+def test_a_record_that_makes_no_sense_is_none(devsup: Start, project: Path, text: str) -> None:
+    words = ["python", "-c", "import time; print('runs', flush=True); time.sleep(600)"]
+    run = devsup(*words)
+    run.wait_for_line("runs")
+    [path] = (project / ".devsup").glob("*.json")
+    assert run.stop() == 0
+    path.write_text(text)
+    run = devsup(*words)
+    run.wait_for_line("runs")
+
+
+def test_what_a_devsup_has_left_that_was_killed_with_its_keeper_is_ended_at_the_next_start(
+    devsup: Start, project: Path, port: int
+) -> None:
+    save(project / "main.py", ASGI)
+    words = ["uvicorn", "main:app", "--port", str(port)]
+    run = devsup(*words)
+    worker = run.ready()["pid"]
+    for pid in keepers(run.process.pid):
+        os.kill(pid, signal.SIGKILL)
+    run.process.kill()
+    run.process.wait()
+    assert fetch(port)[1] == "new"
+    again = devsup(*words)
+    again.ready()
+    assert worker in again.wait_for("LeftoversEnded")["pids"]
+    assert gone(worker)
+
+
+def keepers(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    found = [int(each) for each in children if b"keeper.py" in Path(f"/proc/{each}/cmdline").read_bytes()]
+    assert found
+    return found
+
+
+# -- devsup port ------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_and_the_record(devsup: Start, project: Path, port: int, environment: dict[str, str]) -> None:
+    save(project / "main.py", ASGI)
+    run = devsup("uvicorn", "main:app", "--port", str(port))
+    run.ready()
+    with socket.create_connection(("127.0.0.1", port)):
+        table = command("port", str(port), env=environment, cwd=project).stdout
+        record = json.loads(command("port", str(port), "--json", env=environment, cwd=project).stdout)
+    [found] = record["ports"][0]["listeners"]
+    [holder] = found["holders"]
+    assert (found["address"], holder["pid"], holder["cwd"]) == (f"127.0.0.1:{port}", run.process.pid, str(project))
+    assert holder["devsup"]["project"] == str(project)
+    assert found["connections"]["established"] >= 1
+    for text in (f"127.0.0.1:{port}", str(run.process.pid), "uvicorn main:app", "established", f"app in {project}"):
+        assert text in table
+
+
+def test_the_worker_of_a_devsup_is_not_ended_without_it(
+    devsup: Start, project: Path, port: int, environment: dict[str, str]
+) -> None:
+    """It would be started again. A server without an agent holds its port itself."""
+    run = devsup("python", "-I", "-m", "http.server", str(port), "--bind", "127.0.0.1")
+    worker = run.ready()["pid"]
+    done = command("port", str(port), "--free", "--yes", "--json", env=environment, cwd=project)
+    [record] = json.loads(done.stdout)["ports"]
+    assert (done.returncode, record["free"]) == (0, True)
+    assert {worker, run.process.pid} <= set(record["ended"])
+    assert run.wait() == 0
+
+
+def test_a_process_that_ignores_term_is_killed_and_that_is_said(project: Path, port: int, environment: dict[str, str]) -> None:
+    stubborn = OTHER.replace("import socket, sys, time", "import signal, socket, sys, time; signal.signal(15, signal.SIG_IGN)")
+    with process(sys.executable, "-c", stubborn, "127.0.0.1", str(port), cwd=project) as there:
+        done = command("port", str(port), "--free", "--yes", env=environment, cwd=project)
+        assert done.returncode == 0
+        assert f"did not listen: {there.pid}" in done.stdout
+        assert there.wait(LIMIT) == -signal.SIGKILL
+
+
+def test_nothing_is_ended_where_nobody_can_be_asked(project: Path, port: int, environment: dict[str, str]) -> None:
+    with listener("127.0.0.1", port, cwd=project) as there:
+        done = command("port", str(port), "--free", env=environment, cwd=project, stdin=subprocess.DEVNULL)
+        assert (done.returncode, there.poll()) == (2, None)
+        assert "--yes" in done.stderr
+
+
+def test_a_free_port_is_said_to_be_free(project: Path, port: int, environment: dict[str, str]) -> None:
+    done = command("port", str(port), "--free", "--yes", env=environment, cwd=project)
+    assert (done.returncode, done.stdout) == (0, f"devsup: Port {port} is free.\n")
+
+
+@pytest.mark.parametrize("words", [["0"], ["65536"], ["-1"], ["http"], [], ["80", "--yes"], ["8000", "--fre"]])
+def test_what_is_no_port_is_refused_with_two(project: Path, environment: dict[str, str], words: list[str]) -> None:
+    done = command("port", *words, env=environment, cwd=project)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+
+
+# Whom it leaves alone
+
+
+def as_other_user(*words: str) -> list[str]:
+    return ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *words]
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+# Unable to read the virtual environment of the tests, which may be in root's own folder.
+SYSTEM_PYTHON = "/usr/bin/python3"
+
+
+@needs_root
+@pytest.mark.skipif(not Path(SYSTEM_PYTHON).exists(), reason="no Python that every user may run")
+def test_the_process_of_another_user_is_left_alone(project: Path, port: int, environment: dict[str, str]) -> None:
+    words = as_other_user(SYSTEM_PYTHON, "-c", OTHER, "127.0.0.1", str(port))
+    with process(*words, cwd=Path("/")) as there:
+        done = command("port", str(port), "--free", "--yes", env=environment, cwd=project)
+        assert (done.returncode, there.poll()) == (1, None)
+        assert f"Pid {there.pid} is not ended: it belongs to user nobody" in done.stdout
+
+
+ANCESTOR = """
+import socket, subprocess, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+done = subprocess.run([sys.executable, "-m", "devsup", "port", sys.argv[1], "--free", "--yes"], capture_output=True, text=True)
+print(done.returncode, done.stdout)
+"""
+
+
+def test_who_has_started_this_very_command_is_left_alone(project: Path, port: int, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ANCESTOR, str(port)], cwd=project, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("1 ")
+    assert "this command was started by it" in done.stdout
+
+
+FIRST = """
+import os, socket, subprocess, sys, time
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+if os.fork():
+    while True:
+        pid, status = os.wait()
+        sys.exit(os.waitstatus_to_exitcode(status))
+listener.close()
+os.setsid()
+done = subprocess.run([sys.executable, "-m", "devsup", "port", sys.argv[1], "--free", "--yes"], capture_output=True, text=True)
+print(os.getppid(), done.stdout, done.stderr)
+sys.exit(done.returncode)
+"""
+
+
+LOOPBACK = "fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh22x', b'lo', 1))"
+
+
+def in_namespaces(*words: str) -> list[str]:
+    """As process 1 of a container of its own, with a network of its own."""
+    up = 'ip link set lo up 2>/dev/null || "$0" -c "import fcntl, socket, struct; ' + LOOPBACK + '"; exec "$@"'
+    return ["unshare", "--pid", "--fork", "--mount-proc", "--net", "--kill-child", "sh", "-c", up, sys.executable, *words]
+
+
+has_namespaces = subprocess.run(in_namespaces("true"), capture_output=True, check=False).returncode == 0
+needs_namespaces = pytest.mark.skipif(not has_namespaces, reason="no namespaces for this user")
+
+
+@needs_namespaces
+def test_process_1_is_left_alone(project: Path, port: int, environment: dict[str, str]) -> None:
+    words = in_namespaces(sys.executable, "-c", FIRST, str(port))
+    done = subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Pid 1 is not ended: it is process 1" in done.stdout
+
+
+@needs_namespaces
+def test_who_cannot_be_seen_is_said_and_not_guessed(project: Path, port: int, environment: dict[str, str]) -> None:
+    """Same network, other process namespace: the listener is there, its process is not."""
+    with listener("127.0.0.1", port, cwd=project) as there:
+        words = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+        ask = [*words, sys.executable, "-m", "devsup", "port", str(port), "--json"]
+        done = subprocess.run(ask, cwd=project, env=environment, capture_output=True, text=True, check=True)
+        [found] = json.loads(done.stdout)["ports"][0]["listeners"]
+        assert (found["address"], found["holders"]) == (f"127.0.0.1:{port}", [])
+        assert "in a container or another namespace" in found["says"]
+        free = [*words, sys.executable, "-m", "devsup", "port", str(port), "--free", "--yes"]
+        done = subprocess.run(free, cwd=project, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, there.poll()) == (1, None)
+
+
+# -- process 1 of a container -----------------------------------------------------------------------------------------
+
+ORPHANS = """
+import os, socket, subprocess, sys, time
+for _ in range(5):  # of nobody, once their parent has ended
+    subprocess.run(["sh", "-c", "sleep 0.1 &"])
+server = socket.create_server(("127.0.0.1", 8000))
+time.sleep(0.5)
+states = {}
+for entry in os.listdir("/proc"):
+    if entry.isdigit():
+        states[entry] = open(f"/proc/{entry}/stat").read().rpartition(")")[2].split()[0]
+print("states", sorted(set(states.values())), "as", os.getppid() > 1, flush=True)
+while True:
+    server.accept()[0].close()
+"""
+
+
+@needs_namespaces
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_as_process_1_zombies_are_reaped_and_signals_passed_on(project: Path, environment: dict[str, str], number: int) -> None:
+    save(project / "main.py", ORPHANS)
+    words = in_namespaces(sys.executable, "-m", "devsup", "run", "--log-format", "json", "python", "main.py")
+    run = Run(words, project, environment)
+    try:
+        line = run.wait_for_line("states")["line"]
+        assert "'Z'" not in line
+        assert "as True" in line
+        run.ready()
+        [first] = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
+        os.kill(int(first), number)
+        assert run.wait() == 0
+        assert run.all("Stopped")
+    finally:
+        run.process.kill()
+        run.close()
