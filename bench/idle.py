@@ -32,13 +32,19 @@ def measure() -> list[Result]:
     ours_port, peer_port = harness.free_port(), harness.free_port()
     server = ["uvicorn", "app:app"]
     files = {"app.py": apps.starlette("v0")}
+    blind = [sys.executable, "-c", f"import devsup.guard; devsup.guard.INTERVAL = {1e6}; from devsup.cli import main; main()"]
     with harness.app_folder(files) as ours_folder, harness.app_folder(files) as peer_folder:
         ours = _watch([*harness.DEVSUP, "run", *server, "--port", str(ours_port)], ours_folder, ours_port)
+        without = _watch([*blind, "run", *server, "--port", str(ours_port)], ours_folder, ours_port)
         peer = _watch([*server, "--port", str(peer_port), "--reload"], peer_folder, peer_port)
     return [
         Result("supervisor, CPU", "%", [ours.cpu_percent], [peer.cpu_percent], "value", at_most=0.3, digits=2),
         Result("wake-ups of its busiest thread", "/s", [ours.wakeups], [peer.wakeups], "value", at_most=1, digits=2),
         Result("wake-ups of all its threads", "/s", [ours.all_wakeups], [peer.all_wakeups], "value", digits=2),
+        Result("without the guard: CPU", "%", [without.cpu_percent], [peer.cpu_percent], "value", digits=2),
+        Result(
+            "without the guard: wake-ups of all its threads", "/s", [without.all_wakeups], [peer.all_wakeups], "value", digits=2
+        ),
         Result("supervisor, memory", "MiB", [ours.memory], [peer.memory], "ratio"),
         Result("its helpers, memory", "MiB", [ours.helpers], [peer.helpers], "value"),
     ]

@@ -82,7 +82,7 @@ class Owner:
             service=service,
             project=str(project),
             command=list(command),
-            log=str(project / ".devsup" / "events.jsonl"),
+            log=str(self._path.with_name("events.jsonl")) if self._path.parent.name == ".devsup" else "",
             since=time.time(),
         )
 
@@ -216,7 +216,8 @@ def _told(record: Record | None, service: str) -> tuple[str, str]:
     urls = " ".join(record.urls)
     if not record.is_visible:
         text = f"Service {service} runs already, in a container or on another machine ({since})."
-        return text, f"Stop it there. Its log: {record.log}"
+        return text, f"Stop it there. Its log: {record.log}".removesuffix(" Its log: ")
     text = f"Service {service} runs already: devsup, pid {record.pid}, {since}{f', on {urls}' if urls else ''}."
     use = f"Use it: {urls}. " if urls else ""
-    return text, f'{use}Its log: {record.log}. Replace it with "devsup run --take-over …", or stop it with "kill {record.pid}".'
+    log = f"Its log: {record.log}. " if record.log else ""
+    return text, f'{use}{log}Replace it with "devsup run --take-over …", or stop it with "kill {record.pid}".'

@@ -543,3 +543,53 @@ def test_as_process_1_zombies_are_reaped_and_signals_passed_on(project: Path, en
     finally:
         run.process.kill()
         run.close()
+
+
+@needs_namespaces
+def test_in_a_network_of_its_own_only_what_listens_there_is_in_the_way(
+    project: Path, port: int, environment: dict[str, str]
+) -> None:
+    """The same port is somebody's outside, and nobody's here."""
+    save(project / "main.py", ASGI)
+    run = ["run", "--log-format", "json", "uvicorn", "main:app", "--port", str(port)]
+    words = in_namespaces(sys.executable, "-m", "devsup", *run)
+    with listener("127.0.0.1", port, cwd=project):
+        inside = Run(words, project, environment)
+        try:
+            inside.ready()
+            [first] = Path(f"/proc/{inside.process.pid}/task/{inside.process.pid}/children").read_text().split()
+            os.kill(int(first), signal.SIGTERM)
+            assert inside.wait() == 0
+        finally:
+            inside.process.kill()
+            inside.close()
+        done = command(*run, env=environment, cwd=project)
+        assert done.returncode == 1
+
+
+# -- where nothing can be written -------------------------------------------------------------------------------------
+
+
+@needs_root
+def test_in_a_project_that_is_read_only_the_owner_is_known_all_the_same(
+    project: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Mounted read-only, in a namespace of mounts: file rights do not stop root."""
+    runtime = tmp_path / "runtime"
+    runtime.mkdir(mode=0o700)
+    script = f"mount --bind -o ro {project} {project}; cd {project}" + textwrap.dedent("""
+        "$@" & first=$!
+        until ls "$XDG_RUNTIME_DIR"/devsup-0/*.json 2>/dev/null; do sleep 0.05; done
+        "$@"; echo "second $?"
+        kill $first; wait $first; echo "first $?"
+        ls "$XDG_RUNTIME_DIR"/devsup-0
+    """)
+    run = [sys.executable, "-m", "devsup", "run", "sleep", "600"]
+    words = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", script, "sh", *run]
+    env = {**environment, "XDG_RUNTIME_DIR": str(runtime)}
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert "second 1" in done.stdout, done.stderr
+    assert "first 0" in done.stdout
+    assert "runs already: devsup, pid" in done.stderr
+    assert not list((runtime / "devsup-0").iterdir())
+    assert not (project / ".devsup").exists()

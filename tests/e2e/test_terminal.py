@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -466,7 +467,9 @@ def test_r_cuts_a_wait_short(shell: Shell, project: Path, port: int) -> None:
 # Ends
 
 
-@pytest.mark.parametrize("way", ["Ctrl-C", "q", "SIGTERM", "exit", "crash", "refused", "usage"])
+@pytest.mark.parametrize(
+    "way", ["Ctrl-C", "Ctrl-Backslash", "q", "SIGTERM", "SIGHUP", "SIGQUIT", "exit", "crash", "refused", "usage"]
+)
 def test_after_every_end_the_terminal_is_as_it_was(shell: Shell, project: Path, port: int, way: str) -> None:
     before = shell.settings("before")
     expected = {"exit": 7, "crash": 128 + 9, "refused": 2, "usage": 2}.get(way, 0)
@@ -483,10 +486,10 @@ def test_after_every_end_the_terminal_is_as_it_was(shell: Shell, project: Path, 
         shell.run("--watch 'nosuch/**' nomodule:app")
     else:
         serve(shell, project, port)
-        if way == "SIGTERM":
-            os.kill(supervisor(project), 15)
+        if way.startswith("SIG"):
+            os.kill(supervisor(project), signal.Signals[way])
         else:
-            shell.press("C-c" if way == "Ctrl-C" else "q")
+            shell.press({"Ctrl-C": "C-c", "Ctrl-Backslash": "C-\\"}.get(way, way))
     assert shell.code() == expected
     assert shell.settings("after") == before
     shell.say("echo typed-$((40 + 2))")

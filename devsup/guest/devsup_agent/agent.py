@@ -29,6 +29,7 @@ class Agent:
         self._next_id = 0
         self._prompts = 0
         self._growth = None
+        self._reader = 0  # our thread
         self.servers = []
         self.served_once = self.has_answered = False
         self.final = False  # the stop that goes on is the last one
@@ -123,6 +124,7 @@ class Agent:
         return message, fds
 
     def _read(self, link):
+        self._reader = threading.get_ident()
         decoder, space = wire.Decoder(), socket.CMSG_SPACE(4 * wire.MAX_FDS)
         fds: list = []
         while True:
@@ -258,6 +260,8 @@ class Agent:
             self.background.resting = True  # its loop may end before the look that is due
 
     def _grew(self):
+        if threading.get_ident() == self._reader:  # what we import ourselves
+            return
         if self._growth is None:
             self._growth = threading.Timer(0.3, self._send_growth)
             self._growth.daemon = True
