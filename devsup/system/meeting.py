@@ -7,15 +7,21 @@ import socket
 from contextlib import suppress
 from typing import Self
 
+_LONGEST = 70  # bytes of a folder's path, such that a socket's below it is none too many
+
+
+def runtime_folder() -> str:
+    """Where sockets and locks of this user go. Not the temporary folder of the environment, which may be long."""
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    return base if os.access(base, os.W_OK) and len(os.fsencode(base)) <= _LONGEST else "/tmp"  # noqa: S108 - as said
+
 
 class Meeting:
     """The bound socket, its path, and the token of this run of devsup. A context: the folder goes with it."""
 
     def __init__(self) -> None:
         self.run = os.urandom(8).hex()
-        base = os.environ.get("XDG_RUNTIME_DIR", "")
-        # Not the temporary folder of the environment, which may be too long for a socket's path.
-        self.folder = os.path.join(base if os.access(base, os.W_OK) else "/tmp", f"devsup-{self.run}")  # noqa: PTH118, S108
+        self.folder = f"{runtime_folder()}/devsup-{self.run}"
         os.mkdir(self.folder, 0o700)  # noqa: PTH102 - pathlib would cost the first worker 4 ms
         self.path = f"{self.folder}/link"
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

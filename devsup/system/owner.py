@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import sys
 import time
 import zlib
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 
 from devsup.errors import DevsupError
 from devsup.system import keeper
+from devsup.system.meeting import runtime_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -164,10 +166,10 @@ def read(path: Path) -> Record | None:
 
 def running() -> Iterator[Record]:
     """Every owner of this user and machine that runs."""
-    for base in {os.environ.get("XDG_RUNTIME_DIR") or "/tmp", "/tmp"}:  # noqa: S108 - as in Meeting
+    for base in {runtime_folder(), "/tmp"}:  # noqa: S108 - where a shell without XDG_RUNTIME_DIR has put it
         for link in Path(base).glob("devsup-*/owner"):
             with suppress(OSError):
-                record = read(link.readlink())
+                record = read(link.readlink()) if link.lstat().st_uid == os.getuid() else None
                 if record is not None and record.is_running:
                     yield record
 
@@ -199,11 +201,11 @@ def _place(project: Path, service: str, command: Sequence[str]) -> Path:
         (folder / ".gitignore").write_text("*\n")
         if os.access(folder, os.W_OK):
             return folder / name
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    base = Path(runtime if os.access(runtime, os.W_OK) else "/tmp", f"devsup-{os.getuid()}")  # noqa: S108 - as in Meeting
+    base = Path(runtime_folder(), f"devsup-{os.getuid()}")
     base.mkdir(mode=0o700, exist_ok=True)
-    if base.stat().st_uid != os.getuid():
-        raise DevsupError(f"{base} belongs to somebody else.", "Set XDG_RUNTIME_DIR to a folder of your own.")
+    about = base.lstat()
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
+        raise DevsupError(f"{base} is not yours alone.", "Set XDG_RUNTIME_DIR to a folder of your own.")
     return base / f"{zlib.crc32(os.fsencode(project)):08x}-{name}"
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -571,12 +573,9 @@ def test_in_a_network_of_its_own_only_what_listens_there_is_in_the_way(
 
 
 @needs_root
-def test_in_a_project_that_is_read_only_the_owner_is_known_all_the_same(
-    project: Path, tmp_path: Path, environment: dict[str, str]
-) -> None:
+def test_in_a_project_that_is_read_only_the_owner_is_known_all_the_same(project: Path, environment: dict[str, str]) -> None:
     """Mounted read-only, in a namespace of mounts: file rights do not stop root."""
-    runtime = tmp_path / "runtime"
-    runtime.mkdir(mode=0o700)
+    runtime = Path(tempfile.mkdtemp())  # tmp_path is too long for a socket
     script = f"mount --bind -o ro {project} {project}; cd {project}" + textwrap.dedent("""
         "$@" & first=$!
         until ls "$XDG_RUNTIME_DIR"/devsup-0/*.json 2>/dev/null; do sleep 0.05; done
@@ -593,3 +592,12 @@ def test_in_a_project_that_is_read_only_the_owner_is_known_all_the_same(
     assert "runs already: devsup, pid" in done.stderr
     assert not list((runtime / "devsup-0").iterdir())
     assert not (project / ".devsup").exists()
+    shutil.rmtree(runtime)
+
+
+def test_a_runtime_folder_whose_path_is_too_long_for_a_socket_is_not_used(devsup: Start, tmp_path: Path) -> None:
+    runtime = tmp_path / ("x" * 100)
+    runtime.mkdir(mode=0o700)
+    run = devsup("python", "-c", "print('runs')", env={"XDG_RUNTIME_DIR": str(runtime)})
+    assert run.wait() == 0
+    assert run.lines() == ["runs"]
