@@ -109,9 +109,10 @@ def members(token: str, groups: Iterable[int], since: int = 0) -> dict[int, str]
 
 
 def running(known: dict[int, str]) -> dict[int, str]:
-    """Those of `known` that still run, and are not another process by now."""
+    """Those of `known` that still run, and are not another process by now, nor have become what was opened for the user."""
     table = processes() if known else {}
-    return {pid: start for pid, start in known.items() if pid in table and table[pid].start == start}
+    same = {pid: start for pid, start in known.items() if pid in table and table[pid].start == start}
+    return {pid: start for pid, start in same.items() if not _is_spared(pid, table[pid].name)}
 
 
 def send(number: int, pids: Iterable[int], groups: Iterable[int]) -> None:

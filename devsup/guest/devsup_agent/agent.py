@@ -1,6 +1,5 @@
 """One process's end of the link: a thread that reads commands, and senders that any thread may call."""
 
-import array
 import functools
 import os
 import socket
@@ -23,7 +22,7 @@ class Agent:
         self._reset()
 
     def _reset(self):
-        self._socket = None
+        self._link = None
         self._lock = threading.RLock()
         self._replies = {}
         self._next_id = 0
@@ -49,11 +48,11 @@ class Agent:
             if self.waits:
                 self._wanted = True
                 return False
-            if self._socket is None:
+            if self._link is None:
                 try:
                     self._open()
                 except (OSError, RuntimeError):  # no supervisor, or no more threads at the interpreter's end
-                    self._socket = None
+                    self._link = None
                     return False
             return True
 
@@ -65,7 +64,7 @@ class Agent:
         except (OSError, KeyError):
             link.close()
             raise OSError("no supervisor") from None
-        self._socket = link
+        self._link = wire.Channel(link)
         version = ".".join(map(str, sys.version_info[:3]))
         self.send(
             "hello",
@@ -74,7 +73,7 @@ class Agent:
             python=version,
             executable=sys.executable or "",
         )
-        reader = threading.Thread(target=self._read, name="devsup-agent", daemon=True, args=(link,))
+        reader = threading.Thread(target=self._read, name="devsup-agent", daemon=True, args=(self._link,))
         reader.pydev_do_not_trace = True  # type: ignore[attr-defined] # a debugger that halts all threads leaves this one
         reader.start()
 
@@ -88,23 +87,18 @@ class Agent:
         """In a forked child: the descriptor is the parent's, and there is no thread; start afresh when it serves."""
         if self.waits:
             return
-        if self._socket is not None:
-            self._socket.close()
+        if self._link is not None:
+            self._link.close()
         finder.on_import = None
         self._reset()
 
     def send(self, op, fds=(), **fields):
         """Send one message, with descriptors; False when the link is gone."""
-        fields.update(op=op, fds=len(fds))
-        data = wire.encode(fields)
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         with self._lock:
-            link = self._socket
-            if link is None:
+            if self._link is None:
                 return False
             try:
-                sent = link.sendmsg([data], rights)
-                link.sendall(data[sent:])
+                self._link.send(op, fds, **fields)
             except OSError:
                 return False
         return True
@@ -125,25 +119,10 @@ class Agent:
 
     def _read(self, link):
         self._reader = threading.get_ident()
-        decoder, space = wire.Decoder(), socket.CMSG_SPACE(4 * wire.MAX_FDS)
-        fds: list = []
-        while True:
-            try:
-                data, rights, _, _ = link.recvmsg(65536, space)
-            except OSError:
-                return
-            if not data:
-                return
-            for _, _, raw in rights:
-                arrived = array.array("i")
-                arrived.frombytes(raw[: len(raw) - len(raw) % arrived.itemsize])
-                for fd in arrived:
-                    os.set_inheritable(fd, False)
-                fds.extend(arrived)
-            for message in decoder.feed(data):
-                mine = [fds.pop(0) for _ in range(message.get("fds", 0)) if fds]
+        for messages in iter(link.receive, None):
+            for message, fds in messages:
                 try:
-                    self._obey(message, mine)
+                    self._obey(message, fds)
                 except Exception as exc:
                     self.send("trouble", text="{}: {!r}".format(message.get("op"), exc))
 

@@ -8,7 +8,6 @@ A fork returns from `serve`: Python goes on with the program as in a cold start.
 It stays the parent of its workers and tells their exit status; it runs no thread and no code of the project.
 """
 
-import array
 import contextlib
 import os
 import select
@@ -23,47 +22,13 @@ from devsup_agent.agent import agent
 _TOKEN = "DEVSUP_TOKEN"  # noqa: S105 - a name
 
 
-class _Channel:
-    """A socket that is read by the one thread that there is."""
-
-    def __init__(self, sock):
-        self._socket = sock
-        self._decoder, self._fds = wire.Decoder(), []
-
-    def fileno(self):
-        """For poll."""
-        return self._socket.fileno()
+class _Channel(wire.Channel):
+    """One whose other end may have gone, which is found out as it is read."""
 
     def send(self, op, fds=(), **fields):
         """Send one message."""
-        fields.update(op=op, fds=len(fds))
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         with contextlib.suppress(OSError):
-            data = wire.encode(fields)
-            self._socket.sendall(data[self._socket.sendmsg([data], rights) :])
-
-    def receive(self):
-        """The messages that have come, each with its descriptors; None at the end."""
-        try:
-            data, rights, _, _ = self._socket.recvmsg(65536, socket.CMSG_SPACE(4 * wire.MAX_FDS))
-        except OSError:
-            return None
-        for _, _, raw in rights:
-            arrived = array.array("i")
-            arrived.frombytes(raw[: len(raw) - len(raw) % arrived.itemsize])
-            self._fds.extend(arrived)
-        if not data:
-            return None
-        found = []
-        for message in self._decoder.feed(data):
-            count = message.get("fds", 0)
-            mine, self._fds = self._fds[:count], self._fds[count:]
-            found.append((message, mine))
-        return found
-
-    def close(self):
-        """It is another's."""
-        self._socket.close()
+            super().send(op, fds, **fields)
 
 
 def serve():
