@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -36,11 +37,17 @@ class TakenError(DevsupError):
         super().__init__(_told(address[1], found, copy=self.is_copy), _remedy(address[1], found))
 
 
-def check(command: Sequence[str], environ: Mapping[str, str], cwd: str) -> None:
-    """Raises TakenError where somebody listens on an address that this command is sure to serve, or beside it."""
+def check(command: Sequence[str], environ: Mapping[str, str], cwd: str, patience: float = 0.0) -> None:
+    """Raises TakenError where somebody listens on an address that this command is sure to serve, or beside it.
+
+    Who has just been ended has `patience` seconds.
+    """
+    ends = time.monotonic() + patience
     for host, port in addresses.intended(command, environ):
         with suppress(OSError):
-            if not _beside(host, port, tcp.listening()):
+            while (beside := _beside(host, port, tcp.listening())) and time.monotonic() < ends:
+                time.sleep(0.01)  # noqa: TID251 - nothing else runs yet
+            if not beside:
                 continue
         found = [each for each in ports.listeners(port) if addresses.meet(host, each.address.host)]
         if found:
@@ -50,8 +57,8 @@ def check(command: Sequence[str], environ: Mapping[str, str], cwd: str) -> None:
 def is_copy(holder: Holder, command: Sequence[str], cwd: str) -> bool:
     """Whether a process runs this very command, in this folder: itself, or under a devsup."""
     if holder.devsup is not None:
-        return addresses.same_command(holder.devsup.command, command) and holder.devsup.project == cwd
-    return addresses.same_command(holder.words, command) and holder.cwd == cwd
+        return addresses.same_command(holder.devsup.command, command, cwd) and holder.devsup.project == cwd
+    return addresses.same_command(holder.words, command, cwd) and holder.cwd == cwd
 
 
 def _beside(host: str, port: int, table: Mapping[int, Address], own: Collection[int] = ()) -> set[int]:
@@ -85,8 +92,13 @@ class Guard:
         """Look now and then, for as long as the service runs."""
         while True:
             await anyio.sleep(INTERVAL)
-            with suppress(OSError):
+            try:
                 await self._look()
+            except OSError:
+                continue  # the kernel does not tell
+            except Exception as exc:  # noqa: BLE001 - the guard is no reason to end what it guards
+                self._supervisor.bus.publish(events.Trouble(text=f"the guard does not see who listens: {exc!r}"))
+                return
 
     async def strangers(self, address: Address) -> list[Listener]:
         """Who listens there who is no process of ours: such that a client of this address could reach him."""

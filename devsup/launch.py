@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from devsup.config import Service
     from devsup.system.interpreter import Interpreter
 
+_FREED = 2.0  # seconds until the kernel has closed what an ended process had open
+
 GUEST = str(Path(__file__).with_name("guest"))
 
 
@@ -60,6 +62,7 @@ class Plan:
     settings: Mapping[str, Any]  # for the agent: streams, stream_grace, background_grace
     probe: str = "tcp"
     fork: bool = False
+    take_over: bool = False
 
     def label(self, generation: int) -> str:
         """What stands before a worker's lines where two may run at once."""
@@ -106,6 +109,7 @@ def make_plan(options: Options, found: Interpreter) -> Plan:
         },
         probe=service.probe,
         fork=may_fork and interpreter.is_python(Path(command[0])),
+        take_over=options.take_over,
     )
 
 
@@ -256,7 +260,7 @@ def _clear_the_way(options: Options, plan: Plan, environment: Mapping[str, str])
         from devsup import take_over  # noqa: PLC0415 - as above
 
         take_over.from_strangers(exc)
-        guard.check(plan.command, environment, plan.cwd)
+        guard.check(plan.command, environment, plan.cwd, patience=_FREED)
 
 
 def json_line(service: str) -> Callable[[str, str, str], bytes]:

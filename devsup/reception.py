@@ -6,8 +6,11 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from devsup import events
 from devsup.decide import vocabulary as words
+from devsup.errors import DevsupError
 from devsup.system.link import adopt
 from devsup.system.listener import Address
 
@@ -108,41 +111,57 @@ class Reception:
 
     async def _name_holder(self, link: Link, key: int, address: Address) -> None:
         taken = await self._guard.taken(address)
+        if taken is not None and await self._took_over(taken):
+            await link.send("reply", id=key, released=True)
+            return
         self._refuse(link, taken)
-        found = taken.listeners[0].describe() if taken is not None and taken.listeners else ""
-        await link.send(
-            "reply", id=key, holder=found or ("a process that cannot be seen from here" if taken else "this very program")
-        )
+        if taken is None:
+            found = "this very program"
+        else:
+            found = taken.listeners[0].describe() if taken.listeners else "a process that cannot be seen from here"
+        await link.send("reply", id=key, holder=found)
 
-    def _refuse(self, link: Link, taken: TakenError | None) -> events.Refused | None:
-        """A first start comes to nothing where somebody is in its way."""
+    async def _took_over(self, taken: TakenError) -> bool:
+        """Whether who held the port is ended: an older copy of the command, where that was asked for."""
+        if not (self._supervisor.plan.take_over and taken.is_copy):
+            return False
+        from devsup import take_over  # noqa: PLC0415 - 30 ms that few need
+
+        try:
+            await anyio.to_thread.run_sync(take_over.from_strangers, taken)
+        except DevsupError as exc:
+            self._supervisor.bus.publish(events.Trouble(text=str(exc)))
+            return False
+        return True
+
+    def _refuse(self, link: Link, taken: TakenError | None) -> None:
+        """A first start comes to nothing where somebody is in its way, unless it can do without that address."""
         current = self._supervisor.workers.get(link.generation)  # it may be gone by now
-        if taken is None or current is None or link.generation > 1 or current.ready is not None:
-            return None
-        current.refused = events.Refused(problem=taken.problem, remedy=taken.remedy, code=taken.exit_code)
-        return current.refused
+        if taken is not None and current is not None and link.generation == 1 and not current.listened and current.ready is None:
+            current.refused = events.Refused(problem=taken.problem, remedy=taken.remedy, code=taken.exit_code)
 
     def _on_listening(self, link: Link, message: Message, fds: list[int]) -> list[int]:
         sock = adopt(fds.pop(0), message["family"])
         where = Address(message["family"], *sock.getsockname()[:2])
         place = message["place"] or self._worker(link).places.get(where, "")
         address, is_new = self._supervisor.listeners.keep(sock, message["backlog"], link.generation, place)
-        self._worker(link).listened = True
+        worker = self._worker(link)
+        is_first, worker.listened, worker.refused = not worker.listened, True, None
         link.listens = not message["manages"]
         if is_new:  # else another process of the worker serves it too
             self._supervisor.bus.publish(events.ListenerKept(url=address.url))
-        if link.generation == 1:
+        if link.generation == 1 and is_first:
             self._supervisor.tasks.start_soon(self._allow, link, message, address)
         else:
             self._reply_held(link, message)
         return fds
 
     async def _allow(self, link: Link, message: Message, address: Address) -> None:
-        """The program waits in its `listen` until it is known that nobody listens beside it."""
-        taken = await self._guard.taken(address)
-        refused = self._refuse(link, taken)
-        if refused is not None:
-            self._supervisor.bus.publish(refused)
+        """The program waits in its first `listen` until it is known that nobody listens beside it."""
+        taken, worker = await self._guard.taken(address), self._supervisor.workers.get(link.generation)
+        if taken is not None and worker is not None and not await self._took_over(taken):
+            worker.refused = events.Refused(problem=taken.problem, remedy=taken.remedy, code=taken.exit_code)
+            self._supervisor.bus.publish(worker.refused)
             self._supervisor.put(words.StopAsked())
         self._reply_held(link, message)
 

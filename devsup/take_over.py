@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from devsup.guard import TakenError
     from devsup.system.owner import Record
 
-_DEVSUP_PATIENCE = 12.0  # seconds; it lets running requests end first
 _FREE_WITHIN = 2.0  # seconds; until the kernel has closed the sockets of who has ended
 
 
@@ -37,15 +37,13 @@ def targets(holders: Iterable[holder.Holder]) -> list[Target]:
     """Whom to end for these holders: for the worker of a devsup, that devsup, which would start it again."""
     found: dict[int, Target] = {}
     for each in holders:
-        one = each
-        try:
+        with suppress(psutil.NoSuchProcess):
+            one = each
             if each.devsup is not None and not each.is_supervisor:
                 one = holder.known(psutil.Process(each.devsup.pid))
+            tree = ending.tree(one.pid, one.started)
             suspect = Suspect(*astuple(ending.facts(one.pid)))
-            why = refusal(suspect, os.getpid(), holder.user_name(os.geteuid()))
-            found[one.pid] = Target(one, ending.tree(one.pid), why)
-        except psutil.NoSuchProcess:
-            continue
+            found[one.pid] = Target(one, tree, refusal(suspect, os.getpid(), holder.user_name(os.geteuid())))
     return list(found.values())
 
 
@@ -63,15 +61,13 @@ def show(found: Iterable[Target]) -> list[str]:
 
 
 def end(found: Iterable[Target]) -> ending.Ended:
-    """End them; says what takes longer than a moment."""
-    asked, killed, left = list[int](), list[int](), list[int]()
-    for each in found:
-        patience = _DEVSUP_PATIENCE if each.holder.is_supervisor else ending.PATIENCE
-        done = ending.end(each.tree, patience)
-        asked += done.asked
-        killed += done.killed
-        left += done.left
-    return ending.Ended(asked, killed, left)
+    """End them, one after the other."""
+    done = [ending.end_devsup(each.tree) if each.holder.is_supervisor else ending.end(each.tree) for each in found]
+    return ending.Ended(
+        [pid for each in done for pid in each.asked],
+        [pid for each in done for pid in each.killed],
+        [pid for each in done for pid in each.left],
+    )
 
 
 def is_free(number: int) -> bool:
@@ -80,29 +76,35 @@ def is_free(number: int) -> bool:
 
 
 def from_owner(record: Record) -> None:
-    """End the devsup that runs this very service: whoever asks to take over means it."""
-    done = end(targets([holder.known(psutil.Process(record.pid))]))
-    if done.left:
-        raise DevsupError(f"devsup (pid {record.pid}) did not end.", f"End it yourself: kill -9 {record.pid}")
+    """End the devsup that runs this very service: whoever asks to take over means it. Raises DevsupError where it stays."""
+    with suppress(psutil.NoSuchProcess):
+        found = targets([holder.known(psutil.Process(record.pid))])
+        _check(found, f"devsup (pid {record.pid}) runs this service.", "Stop it yourself.")
+        if end(found).left:
+            raise DevsupError(f"devsup (pid {record.pid}) did not end.", f"End it yourself: kill -9 {record.pid}")
 
 
 def from_strangers(taken: TakenError) -> None:
-    """End who holds the port: asked first, but for an older copy of this very command."""
+    """End who holds the port: asked first, but for an older copy of this very command. Raises DevsupError where one stays."""
     found = targets(taken.holders)
-    refused = [each for each in found if each.refusal]
-    if not found or refused or not all(each.holders for each in taken.listeners):
-        reasons = [f"{holder.describe(each.holder)} is not ended: {each.refusal}." for each in refused]
-        raise DevsupError(" ".join([taken.problem, *reasons]), taken.remedy)
+    if not all(each.holders for each in taken.listeners):
+        raise taken
+    _check(found, taken.problem, taken.remedy)
     if not taken.is_copy and not agreed(found):
         raise taken
-    number = taken.address[1]
-    if end(found).left or not is_free(number):
-        raise DevsupError(f"Port {number} is still held.", f"See who has it: devsup port {number}")
+    if end(found).left:
+        raise DevsupError(f"Port {taken.address[1]} is still held.", f"See who has it: devsup port {taken.address[1]}")
+
+
+def _check(found: Iterable[Target], problem: str, remedy: str) -> None:
+    reasons = [f"{holder.describe(each.holder)} is not ended: {each.refusal}." for each in found if each.refusal]
+    if reasons:
+        raise DevsupError(" ".join([problem, *reasons]), remedy)
 
 
 def agreed(found: Iterable[Target]) -> bool:
     """Ask the user; without a terminal nobody agrees."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     for line in show(found):
         click.echo(f"  {line}", err=True)

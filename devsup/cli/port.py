@@ -34,16 +34,19 @@ def port(ports: tuple[int, ...], free: bool, yes: bool, as_json: bool) -> None:
 
     if yes and not free:
         raise UsageError("--yes answers the question of --free.", f"devsup port {ports[0]} --free --yes")
-    found = [look(number) for number in dict.fromkeys(ports)]
-    freed = [_freed(each, yes=yes, quiet=as_json) for each in found] if free else []
+    records, free_now = [], []
+    for number in dict.fromkeys(ports):
+        found = look(number)
+        outcome = _freed(found, yes=yes, quiet=as_json) if free else {}
+        records.append({**as_record(found), **outcome})
+        free_now.append(outcome.get("free", True))
     if as_json:
-        records = [{**as_record(each), **done} for each, done in zip(found, freed or [{}] * len(found), strict=True)]
         click.echo(json.dumps({"ports": records}, indent=2))
     elif not free:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-        click.echo(as_text(list(map(as_record, found)), colour=colour, width=width), nl=False, color=True)
-    sys.exit(0 if all(each["free"] for each in freed) else 1)
+        click.echo(as_text(records, colour=colour, width=width), nl=False, color=True)
+    sys.exit(0 if all(free_now) else 1)
 
 
 def _freed(found: Port, *, yes: bool, quiet: bool) -> dict[str, Any]:
@@ -89,7 +92,7 @@ def _reasons(found: Port, targets: Sequence[Target]) -> list[str]:
 def _agreed(targets: Sequence[Target], number: int, *, quiet: bool) -> bool:
     from devsup import take_over
 
-    if quiet or not sys.stdin.isatty():
+    if quiet or sys.stdin is None or not sys.stdin.isatty():
         raise UsageError("Nothing was ended: there is nobody to ask.", f"devsup port {number} --free --yes")
     click.echo(f"On port {number}:")
     return take_over.agreed(targets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +17,10 @@ _LAUNCHERS = {"uv", "poetry", "pipenv", "pdm", "hatch", "rye"}  # NAME run [opti
 
 
 class _Program(NamedTuple):
-    """How a server is told its address. A `default` stands only where no file could say otherwise."""
+    """How a server is told its address. A `default` stands only where no file could say otherwise.
+
+    A word of `never` means that no address is served, or one that is told elsewhere.
+    """
 
     port: tuple[str, ...] = ("--port", "-p")
     host: tuple[str, ...] = ("--host",)
@@ -30,7 +34,7 @@ class _Program(NamedTuple):
 
 _PROGRAMS = {
     "uvicorn": _Program(port=("--port",), environ="UVICORN_", default=8000, never=("--uds", "--fd")),
-    _TARGET: _Program(port=("--port", "-p"), host=("--host", "-h")),
+    _TARGET: _Program(port=("--port", "-p"), host=("--host", "-h"), never=("--uds", "--fd")),
     "flask": _Program(host=("--host", "-h"), environ="FLASK_RUN_", verb="run"),
     "fastapi": _Program(port=("--port",)),
     "hypercorn": _Program(port=(), host=(), bind=("--bind", "-b")),
@@ -39,27 +43,30 @@ _PROGRAMS = {
     "daphne": _Program(host=("--bind", "-b"), never=("-u", "--fd", "--endpoint", "-e")),
     "waitress-serve": _Program(port=("--port",), bind=("--listen",), any_host=""),
     "http.server": _Program(port=(), host=("--bind", "-b"), any_host="", default=8000),
-    "vite": _Program(port=("--port",), any_host="localhost"),
-    "next": _Program(port=("--port", "-p"), host=("--hostname", "-H"), any_host=""),
+    "vite": _Program(port=("--port",), any_host="localhost", never=("build", "preview", "optimize")),
+    "next": _Program(host=("--hostname", "-H"), any_host="", never=("build", "lint", "info", "export")),
 }
+_HELP = ("--help", "--version", "--show-config")
+_OPTIONS_OF_HTTP_SERVER = {"--bind", "-b", "--directory", "-d", "--protocol", "-p"}
 
 
 def intended(command: Sequence[str], environ: Mapping[str, str]) -> list[tuple[str, int]]:
     """Host and port of every TCP address that this command is sure to serve; "" is every address. Often nothing is sure."""
     name, words = _program(command)
-    if name == "http.server" and words and words[0].isdigit():
-        words = ["--port", *words]
     if name.endswith("manage.py") and "runserver" in words:
         return _of_django(words[words.index("runserver") + 1 :])
     known = _PROGRAMS.get(name)
-    if known is None or (known.verb and known.verb not in words) or _value(words, known.never) is not None:
+    if known is None or (known.verb and known.verb not in words) or _has(words, (*known.never, *_HELP)):
+        return []
+    if any(environ.get(f"{known.environ}{each}") for each in ("UDS", "FD") if known.environ):
         return []
     binds = [value for option in known.bind for value in _values(words, option)]
     if binds:
         return [found for value in binds for found in _split(value)]
-    port = _value(words, known.port or ("--port",)) or environ.get(f"{known.environ}PORT") or str(known.default)
-    host = _value(words, known.host) or environ.get(f"{known.environ}HOST") or known.any_host
-    return [(host, int(port))] if port.isdigit() and 0 < int(port) < 65536 else []
+    told = {each: environ.get(f"{known.environ}{each}") if known.environ else None for each in ("PORT", "HOST")}
+    named = _of_http_server(words) if name == "http.server" else _value(words, known.port)
+    port, host = named or told["PORT"] or str(known.default), _value(words, known.host) or told["HOST"] or known.any_host
+    return [(host, int(port))] if _is_port(port) else []
 
 
 def meet(one: str, other: str) -> bool:
@@ -67,16 +74,26 @@ def meet(one: str, other: str) -> bool:
     return one == other or bool(_EVERY & {one, other}) or {one, other} <= _LOCALHOST
 
 
-def same_command(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether two command lines run the same program in the same way, whatever interpreter a script's first line names."""
-    return bool(one) and bool(other) and _bare(one) == _bare(other)
+def same_command(one: Sequence[str], other: Sequence[str], folder: str) -> bool:
+    """Whether two command lines, of this folder, run the same program in the same way, whatever interpreter a script names."""
+    if not one or not other:
+        return False
+    (first, *rest), (second, *others) = _bare(one), _bare(other)
+    if rest != others:
+        return False
+    if "/" in first and "/" in second:
+        return posixpath.normpath(posixpath.join(folder, first)) == posixpath.normpath(posixpath.join(folder, second))
+    return _base(first) == _base(second)
 
 
 def _bare(words: Sequence[str]) -> list[str]:
-    first, *rest = words
-    if _is_python(first) and rest and not rest[0].startswith("-"):
-        first, *rest = rest
-    return [_base(first) if not _is_python(first) else "python", *rest]
+    """A script without its interpreter, and that interpreter's options; a module with an interpreter of any name."""
+    if not _is_python(words[0]):
+        return list(words)
+    rest = list(words[1:])
+    while rest and rest[0].startswith("-") and rest[0][:2] not in {"-m", "-c"}:
+        rest = rest[2:] if rest[0] in {"-W", "-X"} else rest[1:]
+    return ["python", *rest] if not rest or rest[0].startswith("-") else rest
 
 
 def _program(command: Sequence[str]) -> tuple[str, list[str]]:
@@ -84,8 +101,8 @@ def _program(command: Sequence[str]) -> tuple[str, list[str]]:
     words = list(command)
     if len(words) > 2 and _base(words[0]) in _LAUNCHERS and words[1] == "run":
         words = words[2:]
-        while words and words[0].startswith("-"):
-            words.pop(0)
+        if words[0].startswith("-"):  # an option, whose value may look like a program
+            return "", []
     if words and _is_python(words[0]):
         words = _without_python(words)
     return (_base(words[0]), words[1:]) if words else ("", [])
@@ -124,15 +141,31 @@ def _value(words: Sequence[str], options: Sequence[str]) -> str | None:
     return next((values[-1] for option in options if (values := _values(words, option))), None)
 
 
+def _has(words: Sequence[str], options: Sequence[str]) -> bool:
+    return any(word.partition("=")[0] in options for word in words)
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 0 < int(text) < 65536
+
+
 def _split(bind: str) -> list[tuple[str, int]]:
     """`HOST:PORT`, `[::1]:PORT`, `:PORT` or `tcp://…`; nothing for a Unix socket or a descriptor."""
     matched = re.fullmatch(r"(?:tcp://)?\[?([\w.:*-]*?)\]?:(\d+)", bind)
-    if matched is None or bind.startswith(("unix:", "fd:")) or not 0 < int(matched[2]) < 65536:
+    if matched is None or bind.startswith(("unix:", "fd:")) or not _is_port(matched[2]):
         return []
-    return [(matched[1], int(matched[2]))]
+    return [({"0": "0.0.0.0"}.get(matched[1], matched[1]), int(matched[2]))]  # noqa: S104 - as Django reads it
+
+
+def _of_http_server(words: Sequence[str]) -> str | None:
+    """The word that is no option's value."""
+    before = ["", *words]
+    return next(
+        (word for last, word in zip(before, words, strict=False) if last not in _OPTIONS_OF_HTTP_SERVER and _is_port(word)), None
+    )
 
 
 def _of_django(words: Sequence[str]) -> list[tuple[str, int]]:
-    """`runserver [PORT|HOST:PORT]`; without either, its own default may be another one."""
-    named = next((word for word in words if not word.startswith("-")), "")
-    return [("127.0.0.1", int(named))] if named.isdigit() and int(named) else _split(named)
+    """`runserver [PORT|HOST:PORT]`, the last word but for options; without it, its own default may be another one."""
+    named = words[-1] if words and (len(words) == 1 or words[-2].startswith("--no") or not words[-2].startswith("-")) else ""
+    return [("127.0.0.1", int(named))] if _is_port(named) else _split(named)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "tcsh", "csh", "nu"})
+_WINDOWS = frozenset("code code-insiders cursor zed subl sublime_text idea pycharm firefox chrome chromium".split())
 _NEVER = {
     "sshd": "it is how people log in",
     "login": "it is how people log in",
@@ -15,6 +16,7 @@ _NEVER = {
     "containerd": "it runs containers",
     "docker-proxy": "it is a container's port; end the container: docker ps, docker stop NAME",
     "rootlessport": "it is a container's port; end the container: podman ps, podman stop NAME",
+    "ssh": "it is a tunnel of yours; end that ssh",
     "ControlCenter": "it is macOS's AirPlay Receiver; turn it off in System Settings, General, AirDrop & Handoff",
 }
 
@@ -43,6 +45,8 @@ def refusal(suspect: Suspect, own_pid: int, own_user: str) -> str:
         return f"it belongs to user {suspect.user}" if suspect.user else "it belongs to another user"
     if suspect.name in _NEVER:
         return _NEVER[suspect.name]
+    if suspect.name in _WINDOWS:
+        return "it is an editor or a browser, which may forward ports: close the port there"
     if suspect.first_word.startswith("-") or (suspect.leads_terminal and suspect.name in _SHELLS):
         return "it is a login shell"
     if suspect.service:

@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from devsup.system import keeper
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 PATIENCE = 5.0  # seconds between TERM and KILL
+_DEVSUP_PATIENCE = 12.0  # seconds; it lets running requests end first
+_KEEPERS = 2.0  # seconds; it takes one, after a devsup was killed
 _FOLLOWS = 0.5  # seconds that its children have to end by themselves, and then after TERM
 _GONE = 2.0  # seconds that the kernel has after KILL
 
@@ -56,26 +60,47 @@ def facts(pid: int) -> Facts:
         first_word=words[0] if words else "",
         user=user,
         leads_terminal=_leads_terminal(process),
-        is_ancestor=pid in {each.pid for each in psutil.Process().parents()},
+        is_ancestor=pid in _ancestors(),
         service=_service(pid),
     )
 
 
-def tree(pid: int) -> list[psutil.Process]:
-    """A process and all that descend from it, itself first."""
+def tree(pid: int, started: float) -> list[psutil.Process]:
+    """A process and all that descend from it, itself first, without what was opened for the user.
+
+    Raises psutil.NoSuchProcess where it is not the one that `started` then (seconds since the epoch).
+    """
     process = psutil.Process(pid)
-    return [process, *process.children(recursive=True)]
+    if process.create_time() != started:
+        raise psutil.NoSuchProcess(pid)
+    below = process.children(recursive=True)
+    opened = keeper.opened(each.pid for each in below)
+    return [process, *(each for each in below if each.pid not in opened)]
 
 
-def end(processes: Sequence[psutil.Process], patience: float) -> Ended:
+def end(processes: Sequence[psutil.Process]) -> Ended:
     """TERM for the first, then for those whom it leaves, then KILL."""
     first, *rest = processes
     _send([first], signal.SIGTERM)
-    until(lambda: not _running([first]), patience)
+    until(lambda: not _running([first]), PATIENCE)
     until(lambda: not _running(rest), _FOLLOWS)
     _send(_running(rest), signal.SIGTERM)
     until(lambda: not _running(rest), _FOLLOWS)
-    stubborn = _running(processes)
+    return _ended(processes, _running(processes))
+
+
+def end_devsup(processes: Sequence[psutil.Process]) -> Ended:
+    """TERM for a devsup, the first of these, which ends the others when their work is done; then KILL: its keeper does it."""
+    first = processes[0]
+    _send([first], signal.SIGTERM)
+    until(lambda: not _running([first]), _DEVSUP_PATIENCE)
+    stubborn = _running([first])
+    _send(stubborn, signal.SIGKILL)
+    until(lambda: not _running(processes), _KEEPERS)
+    return _ended(processes, [*stubborn, *_running(processes)])
+
+
+def _ended(processes: Sequence[psutil.Process], stubborn: Sequence[psutil.Process]) -> Ended:
     _send(stubborn, signal.SIGKILL)
     until(lambda: not _running(stubborn), _GONE)
     killed, left = {each.pid for each in stubborn}, [each.pid for each in _running(processes)]
@@ -96,6 +121,8 @@ def _send(processes: Iterable[psutil.Process], number: int) -> None:
     for each in processes:
         with suppress(psutil.Error):
             each.send_signal(number)  # psutil looks at the start time: nobody is hit who has got the number since
+            if number == signal.SIGTERM:
+                each.send_signal(signal.SIGCONT)  # what is suspended hears nothing
 
 
 def _running(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
@@ -106,6 +133,12 @@ def _running(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
             if each.is_running() and each.status() != psutil.STATUS_ZOMBIE:
                 found.append(each)
     return found
+
+
+def _ancestors() -> set[int]:
+    with suppress(psutil.AccessDenied):
+        return {each.pid for each in psutil.Process().parents()}
+    return {os.getppid()}
 
 
 def _leads_terminal(process: psutil.Process) -> bool:

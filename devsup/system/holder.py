@@ -59,7 +59,7 @@ def known(process: psutil.Process) -> Holder:
         with suppress(psutil.AccessDenied):
             words = process.cmdline()
         with suppress(psutil.AccessDenied):
-            cwd = process.cwd() or None
+            cwd = one_line(process.cwd()) or None
         with suppress(psutil.Error):
             above = process.parent()
             parent = f"{one_line(above.name())} (pid {above.pid})" if above is not None else ""
@@ -80,13 +80,10 @@ def known(process: psutil.Process) -> Holder:
 def _devsup_of(process: psutil.Process) -> Record | None:
     import psutil  # noqa: PLC0415 - as above
 
+    run = ""
     with suppress(psutil.Error):
-        environ = process.environ()
-        run = environ.get("DEVSUP_TOKEN", "").partition("-")[0]
-        for record in owner.running():
-            if record.pid == process.pid or record.run == run:
-                return record
-    return None
+        run = process.environ().get("DEVSUP_TOKEN", "").partition("-")[0]
+    return next((record for record in owner.running() if record.pid == process.pid or record.run == run), None)
 
 
 def describe(holder: Holder) -> str:

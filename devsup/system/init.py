@@ -21,8 +21,10 @@ def stand_in() -> int | None:
         signal.signal(number, lambda number, _frame: _pass_on(child, number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
     while True:
-        pid, status = os.wait()
-        if pid == child:
+        pid, status = os.waitpid(-1, os.WUNTRACED)
+        if pid == child and os.WIFSTOPPED(status):  # Ctrl-Z: there is no shell that would bring it back
+            _pass_on(child, signal.SIGCONT)
+        elif pid == child:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
 

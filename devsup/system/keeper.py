@@ -21,25 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PATIENCE = 0.5  # seconds between TERM and KILL
+_GONE = 2.0  # seconds that the kernel has to free what was killed
 
 _SPARED = b"DEVSUP_SPARED="  # set by the agent for what it sees opened
-_OPENERS = frozenset({"xdg-open", "gio", "open", "sensible-browser", "x-www-browser", "www-browser", "wslview"})
+_OPENERS = frozenset({"xdg-open", "gio", "open", "sensible-browse", "x-www-browser", "www-browser", "wslview"})  # 15 letters
 _WINDOWS = frozenset(
     "firefox firefox-esr firefox-bin chrome chromium chromium-browse google-chrome brave msedge opera vivaldi-bin epiphany "
     "code code-insiders cursor zed subl sublime_text gedit kate gvim emacs idea pycharm".split()
 )
-_DRIVEN = (b"--headless", b"-headless", b"--remote-debugging", b"-marionette", b"--test-type", b"--type=")  # by a program
-
-
-def _is_spared(pid: int, name: str) -> bool:
-    """Whether a process was opened for the user, or opens something."""
-    with suppress(OSError):
-        if name in _OPENERS or _SPARED in Path(f"/proc/{pid}/environ").read_bytes():
-            return True
-        if name in _WINDOWS:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes()
-            return not any(word in words for word in _DRIVEN)
-    return False
+_DRIVEN = (b"--headless", b"-headless", b"--remote-debugging", b"-marionette", b"--test-type")  # by a program
 
 
 def marked(token: str, pids: Iterable[int]) -> list[int]:
@@ -65,8 +55,21 @@ class Process(NamedTuple):
 
 def start_of(pid: int) -> int:
     """When a process has started, in the kernel's ticks since it was booted; 0 where that is not to be known."""
+    if sys.platform != "linux":
+        return _start_told(pid)
     with suppress(OSError):
         return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19])
+    return 0
+
+
+def _start_told(pid: int) -> int:
+    """As `ps` tells it, in a number: to the second."""
+    import subprocess  # noqa: PLC0415 - not on Linux
+    import zlib  # noqa: PLC0415
+
+    with suppress(OSError):
+        told = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, check=False).stdout.strip()
+        return zlib.crc32(told) if told else 0
     return 0
 
 
@@ -102,17 +105,45 @@ def members(token: str, groups: Iterable[int], since: int = 0) -> dict[int, str]
     more = {pid for pid, each in table.items() if groups & {each.group, each.session}}
     more.update(marked(token, [pid for pid, each in table.items() if int(each.start) >= since]))
     found: set[int] = set()
-    while more := {pid for pid in more - found if not _is_spared(pid, table[pid].name)}:
+    while more := {pid for pid in more - found if not _is_spared(pid, table, groups)}:
         found |= more
         more = {pid for pid, each in table.items() if each.parent in more}
     return {pid: table[pid].start for pid in found}
 
 
-def running(known: dict[int, str]) -> dict[int, str]:
+def _is_spared(pid: int, table: dict[int, Process], groups: set[int]) -> bool:
+    """Whether a process, or who has started it, was opened for the user: in a session of its own."""
+    while pid in table and not groups & {table[pid].group, table[pid].session}:
+        if _was_opened(pid, table):
+            return True
+        pid = table[pid].parent
+    return False
+
+
+def _was_opened(pid: int, table: dict[int, Process]) -> bool:
+    top = pid  # of a browser's own processes
+    while table[top].name in _WINDOWS and (parent := table.get(table[top].parent)) is not None and parent.name in _WINDOWS:
+        top = table[top].parent
+    with suppress(OSError):
+        if table[top].name in _WINDOWS:
+            words = Path(f"/proc/{top}/cmdline").read_bytes()
+            return not any(word in words for word in _DRIVEN)
+        return table[pid].name in _OPENERS or _SPARED in Path(f"/proc/{pid}/environ").read_bytes()
+    return False
+
+
+def opened(pids: Iterable[int]) -> set[int]:
+    """Those of these processes, all of one tree but without its root, that were opened for the user."""
+    table, pids = processes(), set(pids)
+    tree = {pid: each for pid, each in table.items() if pid in pids}
+    return {pid for pid in tree if _is_spared(pid, tree, set())}
+
+
+def running(known: dict[int, str], groups: Iterable[int] = ()) -> dict[int, str]:
     """Those of `known` that still run, and are not another process by now, nor have become what was opened for the user."""
-    table = processes() if known else {}
+    table, groups = processes() if known else {}, set(groups)
     same = {pid: start for pid, start in known.items() if pid in table and table[pid].start == start}
-    return {pid: start for pid, start in same.items() if not _is_spared(pid, table[pid].name)}
+    return {pid: start for pid, start in same.items() if not _is_spared(pid, table, groups)}
 
 
 def send(number: int, pids: Iterable[int], groups: Iterable[int]) -> None:
@@ -127,27 +158,31 @@ def send(number: int, pids: Iterable[int], groups: Iterable[int]) -> None:
                 os.kill(pid, number)
 
 
-def _is_theirs(group: int, start: int) -> bool:
-    """Whether the group is still that of the leader that started then; it outlives him, and nobody else gets the number."""
-    with suppress(OSError):
-        os.killpg(group, 0)
-        return start_of(group) in (0, start)
-    return False
+def _is_theirs(leader: int, start: int, token: str) -> bool:
+    """Whether its group is still the one that it led: it lives, or it has gone and one of the group carries the token."""
+    now = start_of(leader)
+    return now == start != 0 or (not now and bool(marked(token, [pid for pid, it in processes().items() if it.group == leader])))
 
 
 def end(token: str, leaders: dict[int, int]) -> list[int]:
     """End all that carries the token or is in a group of these leaders, if they are who they were: pid and start time.
 
-    TERM, then KILL. Returns who had to be ended.
+    TERM, then KILL, then a moment until nothing of it runs. Returns who had to be ended.
     """
-    groups = [pid for pid, start in leaders.items() if _is_theirs(pid, start)]
+    groups = [pid for pid, start in leaders.items() if _is_theirs(pid, start, token)]
     left = members(token, groups)
     send(signal.SIGTERM, left, groups)
-    ends = time.monotonic() + PATIENCE
-    while time.monotonic() < ends and running(left):
-        time.sleep(0.02)  # noqa: TID251 - there is no event for the end of a process that is not ours
-    send(signal.SIGKILL, {**running(left), **members(token, groups)}, groups)
+    _wait(left, PATIENCE)
+    stubborn = {**running(left), **members(token, groups)}
+    send(signal.SIGKILL, stubborn, groups)
+    _wait(stubborn, _GONE)
     return sorted(left)
+
+
+def _wait(pids: dict[int, str], seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends and running(pids):
+        time.sleep(0.02)  # noqa: TID251 - there is no event for the end of a process that is not ours
 
 
 class Keeper:
@@ -181,14 +216,13 @@ class Keeper:
 
 def main(token: str, folder: str) -> None:
     """Wait for the end of the supervisor, then end what it has left."""
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP):
         signal.signal(ignored, signal.SIG_IGN)
     leaders: dict[int, int] = {}
     for line in sys.stdin:
         if line.strip() == "quit":
             return
         leaders[int(line)] = start_of(int(line))
-        leaders = {pid: start for pid, start in leaders.items() if _is_theirs(pid, start)}
     end(f"{token}-", leaders)  # any generation of this run
     with suppress(OSError):
         for name in os.listdir(folder):  # noqa: PTH208

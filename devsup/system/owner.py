@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import stat
 import sys
 import time
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 _TELLS = 1.0  # seconds that an owner takes to say who it is, once it has the lock
 _POLL = 0.01  # seconds
-_MAC_BOOT = "unknown"
 
 
 @dataclass(frozen=True)
@@ -87,24 +87,28 @@ class Owner:
             log=str(self._path.with_name("events.jsonl")) if self._path.parent.name == ".devsup" else "",
             since=time.time(),
         )
+        if self._fd is None and self.former is not None and self.former.is_running:
+            raise OwnedError(self.former, service)
+        self.tell()
 
     def end_leftovers(self) -> list[int]:
         """End what a former owner has left that was killed together with its keeper. Returns who had to be ended."""
         former, self.former = self.former, None
-        self._path.with_suffix(".json").unlink(missing_ok=True)
         if former is None or not former.is_visible or former.is_running:
             return []
         return keeper.end(f"{former.run}-", {int(pid): start for pid, start in former.workers.items()})
 
     def tell(self, *, worker: int = 0, gone: int = 0, urls: list[str] | None = None) -> None:
         """Say who owns the service: with another worker, one less, or on these addresses."""
-        import json  # noqa: PLC0415 - once the first worker is on its way
+        import json  # noqa: PLC0415 - as in read
 
         workers = {pid: start for pid, start in self.record.workers.items() if pid != str(gone)}
         if worker:
             workers[str(worker)] = keeper.start_of(worker)
         self.record = replace(self.record, workers=workers, urls=self.record.urls if urls is None else urls)
         path = self._path.with_suffix(".json")
+        if not self._is_ours():
+            return
         with suppress(OSError):  # a full disk must not stop the service
             new = path.with_suffix(".new")
             new.touch(0o600)
@@ -115,10 +119,20 @@ class Owner:
 
     def close(self) -> None:
         """Let others have it."""
-        self._path.with_suffix(".json").unlink(missing_ok=True)
+        with suppress(OSError):
+            if self._is_ours():
+                self._path.with_suffix(".json").unlink(missing_ok=True)
+                self._path.unlink(missing_ok=True)  # before the lock is gone: who waits for it looks whether it is still there
         if self._fd is not None:
-            self._path.unlink(missing_ok=True)  # before the lock is gone: who waits for it looks whether it is still there
             os.close(self._fd)
+
+    def _is_ours(self) -> bool:
+        """Whether the lock is still where others look for it: somebody may have cleaned the folder, and another have come."""
+        if self._fd is None:
+            return True
+        with suppress(OSError):
+            return os.fstat(self._fd).st_ino == self._path.stat().st_ino
+        return False
 
     def __enter__(self) -> Self:
         return self
@@ -154,14 +168,19 @@ class Owner:
 
 
 def read(path: Path) -> Record | None:
-    """The record beside this lock; None where there is none that can be understood."""
-    import json  # noqa: PLC0415 - where somebody else is, or was
+    """The record beside this lock; None where there is none of this user's that can be understood."""
+    import json  # noqa: PLC0415 - 2 ms
 
     try:
-        fields = json.loads(path.with_suffix(".json").read_text())
-        return Record(**fields) if isinstance(fields["pid"], int) and isinstance(fields.get("workers"), dict) else None
-    except (OSError, ValueError, TypeError, KeyError):
+        with path.with_suffix(".json").open() as file:
+            fields = json.load(file) if os.fstat(file.fileno()).st_uid == os.getuid() else {}
+        record = Record(**{**fields, "workers": {str(int(pid)): int(start) for pid, start in fields["workers"].items()}})
+        texts = (record.boot, record.namespace, record.run, record.service, record.project, record.log)
+        numbers, lists = (record.pid, record.started, record.since + 0.0), (record.command, record.urls)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+    plain = all(isinstance(each, str) for each in (*texts, *(word for words in lists for word in words)))
+    return record if plain and record.run and record.command and all(isinstance(each, int | float) for each in numbers) else None
 
 
 def running() -> Iterator[Record]:
@@ -176,7 +195,15 @@ def running() -> Iterator[Record]:
 
 def boot() -> str:
     """What tells this boot of the machine from the one before."""
-    return _read("/proc/sys/kernel/random/boot_id") or _MAC_BOOT
+    with suppress(OSError):
+        if sys.platform == "linux":
+            return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        import subprocess  # noqa: PLC0415 - not on Linux
+
+        return subprocess.run(
+            ["sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, text=True, check=False
+        ).stdout.strip()
+    return ""
 
 
 def namespace() -> str:
@@ -186,20 +213,16 @@ def namespace() -> str:
     return sys.platform
 
 
-def _read(path: str) -> str:
-    with suppress(OSError):
-        return Path(path).read_text().strip()
-    return ""
-
-
 def _place(project: Path, service: str, command: Sequence[str]) -> Path:
     """The path of the lock, in a folder that is there and ours."""
-    name = f"{service}-{zlib.crc32(chr(0).join(command).encode(errors='surrogateescape')):08x}.lock"
+    safe, words = re.sub(r"[^\w.-]", "_", service), "\0".join(command).encode(errors="surrogateescape")
+    name = f"{safe}-{zlib.crc32(words):08x}.lock"
     folder = project / ".devsup"
     with suppress(OSError):
         folder.mkdir(exist_ok=True)
-        (folder / ".gitignore").write_text("*\n")
-        if os.access(folder, os.W_OK):
+        with suppress(OSError):
+            (folder / ".gitignore").write_text("*\n")
+        if os.access(folder, os.W_OK) and (os.access(folder / name, os.W_OK) or not (folder / name).exists()):
             return folder / name
     base = Path(runtime_folder(), f"devsup-{os.getuid()}")
     base.mkdir(mode=0o700, exist_ok=True)

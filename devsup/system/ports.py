@@ -43,7 +43,7 @@ class Listener:
         if self.user is None:
             return "a process that cannot be seen from here"
         if self.user == holder.user_name(os.geteuid()) or os.geteuid() == 0:
-            return f"a process of user {self.user} in a container or another namespace, which cannot be seen from here"
+            return f"a process of user {self.user} that cannot be seen from here: it is in a container, or has just ended"
         return f"a process of user {self.user}, which only that user and root can see"
 
 
@@ -124,8 +124,10 @@ def _holders(pids: Iterable[int]) -> Iterator[Holder]:
     pids = set(pids)
     for pid in sorted(pids):
         with suppress(psutil.NoSuchProcess):
-            process = psutil.Process(pid)
-            if pids.isdisjoint(each.pid for each in process.parents()):
+            process, above = psutil.Process(pid), set[int]()
+            with suppress(psutil.AccessDenied):
+                above = {each.pid for each in process.parents()}
+            if pids.isdisjoint(above):
                 found = holder.known(process)
                 if found.devsup is None or found.is_supervisor or found.devsup.pid not in pids:
                     yield found
@@ -171,6 +173,13 @@ def _listener(listener: Listener) -> dict[str, Any]:
     }
 
 
+def _plain(value: Any) -> Any:
+    """Safe for a terminal: a record is a file, and may say anything."""
+    if isinstance(value, list):
+        return [holder.one_line(each) for each in value]
+    return holder.one_line(value) if isinstance(value, str) else value
+
+
 def _holder(found: Holder) -> dict[str, Any]:
     record = found.devsup
     return {
@@ -181,5 +190,5 @@ def _holder(found: Holder) -> dict[str, Any]:
         "since": holder.duration(found.age) if found.age is not None else "",
         "age": found.age,
         "parent": found.parent,
-        "devsup": None if record is None else {name: getattr(record, name) for name in _OF_RECORD},
+        "devsup": None if record is None else {name: _plain(getattr(record, name)) for name in _OF_RECORD},
     }

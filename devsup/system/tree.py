@@ -25,7 +25,7 @@ class Tree:
 
     def members(self) -> dict[int, str]:
         """Pid and start time of all that run, of those that were seen earlier too: their parents may be gone by now."""
-        self._known = {**keeper.running(self._known), **keeper.members(self._token, [self._group], self._since)}
+        self._known = {**keeper.running(self._known, [self._group]), **keeper.members(self._token, [self._group], self._since)}
         return self._known
 
     def signal_group(self, number: int) -> bool:

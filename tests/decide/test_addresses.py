@@ -11,7 +11,6 @@ SURE = {
     "python -m uvicorn main:app --host localhost": [("localhost", 8000)],
     "/usr/bin/python3.12 -X dev -m uvicorn main:app": [("127.0.0.1", 8000)],
     "uv run uvicorn main:app --port 9000": [("127.0.0.1", 9000)],
-    "uv run --quiet uvicorn main:app": [("127.0.0.1", 8000)],
     "python -m devsup_agent.target main:app --port 9000": [("127.0.0.1", 9000)],
     "flask --app main run -p 5001 -h 0.0.0.0": [("0.0.0.0", 5001)],
     "flask run -p5001": [("127.0.0.1", 5001)],
@@ -22,6 +21,10 @@ SURE = {
     "waitress-serve --port 9000 main:app": [("", 9000)],
     "python -m http.server 9000": [("", 9000)],
     "python -m http.server --bind 127.0.0.1": [("127.0.0.1", 8000)],
+    "python -m http.server --bind 127.0.0.1 9000": [("127.0.0.1", 9000)],
+    "python -m http.server -d dist 9000": [("", 9000)],
+    "python manage.py runserver --noreload 9000": [("127.0.0.1", 9000)],
+    "python manage.py runserver 0:9000": [("0.0.0.0", 9000)],
     "python manage.py runserver 9000": [("127.0.0.1", 9000)],
     "./manage.py runserver 0.0.0.0:9000": [("0.0.0.0", 9000)],
 }
@@ -42,6 +45,14 @@ UNSURE = [
     "uvicorn main:app --uds /tmp/socket",
     "uvicorn main:app --fd 3",
     "node server.js --port 9000",
+    "uv run --with uvicorn python main.py",
+    "uv run --quiet uvicorn main:app",
+    "uvicorn --help",
+    "uvicorn main:app --port \u00b2",
+    "vite build --port 9000",
+    "vite",
+    "next build",
+    "python manage.py runserver --verbosity 2",
     "python -m devsup_agent.target main:app",
 ]
 
@@ -61,6 +72,9 @@ def test_variables_count_and_the_command_line_comes_first() -> None:
     assert intended(["uvicorn", "main:app"], environ) == [("0.0.0.0", 9000)]
     assert intended(["uvicorn", "main:app", "--port", "9001"], environ) == [("0.0.0.0", 9001)]
     assert intended(["flask", "run"], environ) == [("127.0.0.1", 5001)]
+    assert intended(["uvicorn", "main:app"], {"UVICORN_UDS": "/tmp/socket"}) == []
+    for line in ("vite", "hypercorn main:app", "gunicorn -c conf.py main:app", "waitress-serve main:app", "daphne main:app"):
+        assert intended(line.split(), environ) == []
 
 
 @pytest.mark.parametrize(
@@ -93,8 +107,12 @@ def test_who_is_in_whose_way(one: str, other: str, expected: bool) -> None:
         ("uvicorn main:app", "uvicorn main:app --port 9000", False),
         ("uvicorn main:app", "uvicorn other:app", False),
         ("uvicorn main:app", "", False),
+        ("python a/manage.py runserver", "python b/manage.py runserver", False),
+        ("./a/serve", "./b/serve", False),
+        ("python ./main.py", "/usr/bin/python3 /app/main.py", True),
+        ("/a/bin/tool", "/a/bin/python -I /a/bin/tool", True),
     ],
 )
 def test_the_same_command(one: str, other: str, expected: bool) -> None:
-    assert same_command(one.split(), other.split()) is expected
-    assert same_command(other.split(), one.split()) is expected
+    assert same_command(one.split(), other.split(), "/app") is expected
+    assert same_command(other.split(), one.split(), "/app") is expected

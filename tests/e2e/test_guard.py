@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import LIMIT, Run, fetch, save, wait_until
+from harness import LIMIT, Run, fetch, free_port, save, wait_until
 
 Start = Callable[..., Run]
 
@@ -503,7 +503,7 @@ def test_who_cannot_be_seen_is_said_and_not_guessed(project: Path, port: int, en
         done = subprocess.run(ask, cwd=project, env=environment, capture_output=True, text=True, check=True)
         [found] = json.loads(done.stdout)["ports"][0]["listeners"]
         assert (found["address"], found["holders"]) == (f"127.0.0.1:{port}", [])
-        assert "in a container or another namespace" in found["says"]
+        assert "in a container, or has just ended" in found["says"]
         free = [*words, sys.executable, "-m", "devsup", "port", str(port), "--free", "--yes"]
         done = subprocess.run(free, cwd=project, env=environment, capture_output=True, text=True, check=False)
         assert (done.returncode, there.poll()) == (1, None)
@@ -601,3 +601,212 @@ def test_a_runtime_folder_whose_path_is_too_long_for_a_socket_is_not_used(devsup
     run = devsup("python", "-c", "print('runs')", env={"XDG_RUNTIME_DIR": str(runtime)})
     assert run.wait() == 0
     assert run.lines() == ["runs"]
+
+
+# -- what a review had found ------------------------------------------------------------------------------------------
+
+PIPELINE = "import os, time\nif os.fork():\n    os._exit(0)\nprint('listens', os.getpid(), flush=True)\ntime.sleep(600)\n"
+
+
+def test_the_group_of_a_leader_that_has_gone_is_somebody_elses_without_the_token(devsup: Start, project: Path) -> None:
+    """A shell's pipeline whose first process has ended has the number that a worker once had."""
+    words = ["python", "-c", "import time; print('runs', flush=True); time.sleep(600)"]
+    run = devsup(*words)
+    run.wait_for_line("runs")
+    [path] = (project / ".devsup").glob("*.json")
+    record = json.loads(path.read_text())
+    assert run.stop() == 0
+    with subprocess.Popen(
+        [sys.executable, "-c", PIPELINE], stdout=subprocess.PIPE, text=True, start_new_session=True, cwd=project.parent
+    ) as leader:
+        assert leader.stdout is not None
+        survivor = int(leader.stdout.readline().split()[1])
+        leader.wait()
+        path.write_text(json.dumps({**record, "pid": leader.pid, "workers": {str(leader.pid): 5}}))
+        try:
+            run = devsup(*words)
+            run.wait_for_line("runs")
+            assert not gone(survivor)
+            assert not run.all("LeftoversEnded")
+        finally:
+            os.kill(survivor, signal.SIGKILL)
+
+
+OPTIONAL = """
+import http.server, socket, sys
+main, metrics = int(sys.argv[1]), int(sys.argv[2])
+server = http.server.HTTPServer(("127.0.0.1", main), http.server.BaseHTTPRequestHandler)
+try:
+    extra = socket.create_server(("127.0.0.1", metrics))
+except OSError:
+    print("goes without", flush=True)
+server.serve_forever()
+"""
+
+
+@needs_ipv6
+@pytest.mark.parametrize("other", ["127.0.0.1", "::1"])
+def test_a_second_port_that_the_program_can_do_without_ends_nothing(devsup: Start, project: Path, port: int, other: str) -> None:
+    save(project / "main.py", OPTIONAL)
+    metrics = free_port()
+    with listener(other, metrics, cwd=project.parent):
+        run = devsup("python", "main.py", str(port), str(metrics))
+        run.ready()
+        assert run.stop() == 0
+    assert not run.all("Refused")
+
+
+FALLS_BACK = """
+import http.server, sys
+for port in map(int, sys.argv[1:]):
+    try:
+        server = http.server.HTTPServer(("127.0.0.1", port), http.server.BaseHTTPRequestHandler)
+        break
+    except OSError:
+        continue
+server.serve_forever()
+"""
+
+
+def test_a_program_that_falls_back_to_another_port_is_not_refused(devsup: Start, project: Path, port: int) -> None:
+    save(project / "main.py", FALLS_BACK)
+    with listener("127.0.0.1", port, cwd=project.parent):
+        run = devsup("python", "main.py", str(port), str(free_port()))
+        run.ready()
+        assert run.stop() == 0
+
+
+def test_take_over_where_only_the_program_knows_its_address(
+    devsup: Start, project: Path, port: int, environment: dict[str, str]
+) -> None:
+    save(project / "main.py", ASGI)
+    words = ["main.py", "127.0.0.1", str(port)]
+    with process(sys.executable, *words, cwd=project, says="running on", env=environment) as old:
+        run = devsup("python", *words, options=["--take-over"])
+        run.ready()
+        assert old.wait(LIMIT) in {0, -signal.SIGTERM}
+    assert fetch(port)[1] == "new"
+
+
+def test_take_over_minds_who_is_in_the_way_and_nobody_else(
+    devsup: Start, project: Path, port: int, environment: dict[str, str]
+) -> None:
+    save(project / "main.py", ASGI)
+    words = ["-m", "uvicorn", "main:app", "--port", str(port)]
+    with (
+        listener("127.0.0.2", port, cwd=project.parent) as there,
+        process(sys.executable, *words, cwd=project, says="running on", env=environment),
+    ):
+        run = devsup("python", *words, options=["--take-over"])
+        run.ready()
+        assert there.poll() is None
+
+
+def test_a_project_that_is_cleaned_while_it_runs_keeps_its_next_owner(devsup: Start, project: Path) -> None:
+    """`git clean -xdf` takes the lock with it: who comes next has another, which the end of the first leaves alone."""
+    words = ["python", "-c", "import time; print('runs', flush=True); time.sleep(600)"]
+    first = devsup(*words)
+    first.wait_for_line("runs")
+    shutil.rmtree(project / ".devsup")
+    second = devsup(*words)
+    second.wait_for_line("runs")
+    assert first.stop() == 0
+    third = devsup(*words)
+    assert third.wait() == 1
+    assert f"pid {second.process.pid}" in said(third)
+
+
+STUBBORN = "import signal, socket, sys, time; signal.signal(15, signal.SIG_IGN); memory = bytearray(400 << 20)\n" + OTHER
+
+
+def test_the_port_of_leftovers_is_free_before_the_next_start_looks(devsup: Start, project: Path, port: int) -> None:
+    """They are killed, and the kernel takes its time with what they had."""
+    save(project / "main.py", STUBBORN)
+    words = ["python", "-I", "main.py", "127.0.0.1", str(port), "--port", str(port)]
+    run = devsup(*words)
+    run.wait_for_line("listens")
+    for pid in keepers(run.process.pid):
+        os.kill(pid, signal.SIGKILL)
+    run.process.kill()
+    run.process.wait()
+    again = devsup(*words)
+    assert again.wait_for("LeftoversEnded")["pids"]
+    again.wait_for_line("listens")
+
+
+def test_a_suspended_devsup_ends_with_all_that_it_runs(
+    devsup: Start, project: Path, port: int, environment: dict[str, str]
+) -> None:
+    save(project / "main.py", ASGI)
+    run = devsup("uvicorn", "main:app", "--port", str(port))
+    worker = run.ready()["pid"]
+    run.process.send_signal(signal.SIGSTOP)
+    done = command("port", str(port), "--free", "--yes", env=environment, cwd=project)
+    assert done.returncode == 0
+    assert run.wait() == 0
+    assert gone(worker)
+
+
+def test_a_worker_that_does_not_hear_is_ended_by_its_devsup(
+    devsup: Start, project: Path, port: int, environment: dict[str, str]
+) -> None:
+    save(project / "main.py", STUBBORN)
+    run = devsup("python", "-I", "main.py", "127.0.0.1", str(port))
+    run.wait_for_line("listens")
+    worker = run.wait_for("WorkerSpawned")["pid"]
+    done = command("port", str(port), "--free", "--yes", env=environment, cwd=project)
+    assert done.returncode == 0
+    wait_until(partial(gone, worker), 5)
+
+
+INNER = """
+import subprocess, sys
+print("runs", flush=True)
+words = [sys.executable, "-m", "devsup", "run", "--take-over", "python", "main.py"]
+done = subprocess.run(words, capture_output=True, text=True, env={**__import__("os").environ, "PYTHONPATH": ""})
+print("inner", done.returncode, done.stderr.replace("\\n", " "), flush=True)
+import time; time.sleep(600)
+"""
+
+
+def test_take_over_does_not_end_the_devsup_that_it_runs_under(devsup: Start, project: Path) -> None:
+    save(project / "main.py", INNER)
+    run = devsup("python", "main.py")
+    line = run.wait_for_line("inner")["line"]
+    assert line.startswith("inner 1 ")
+    assert "this command was started by it" in line
+    assert run.process.poll() is None
+
+
+def test_odd_folders_and_names_reach_no_terminal_as_they_are(tmp_path: Path, port: int, environment: dict[str, str]) -> None:
+    folder = tmp_path / "\x1b[2J\x1b]0;owned\x07"
+    folder.mkdir()
+    with listener("127.0.0.1", port, cwd=folder):
+        for words in (["port", str(port)], ["port", str(port), "--json"], ["run", "uvicorn", "main:app", "--port", str(port)]):
+            done = command(*words, env=environment, cwd=tmp_path)
+            assert "\x1b" not in done.stdout + done.stderr
+            assert "owned" in done.stdout + done.stderr
+
+
+def test_a_lock_that_cannot_be_opened_and_a_name_that_is_no_file_name(devsup: Start, project: Path) -> None:
+    save(project / "devsup.toml", '[services."a/b"]\ncommand = ["python", "-c", "print(1)"]\n')
+    run = devsup()
+    assert run.wait() == 0
+    assert run.lines() == ["1"]
+
+
+@needs_namespaces
+def test_ctrl_z_as_process_1_stops_nothing(project: Path, environment: dict[str, str]) -> None:
+    save(project / "main.py", "import time\nprint('runs', flush=True)\ntime.sleep(600)\n")
+    words = in_namespaces(sys.executable, "-m", "devsup", "run", "--log-format", "json", "python", "main.py")
+    run = Run(words, project, environment)
+    try:
+        run.wait_for_line("runs")
+        [first] = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
+        [child] = Path(f"/proc/{first}/task/{first}/children").read_text().split()[:1]
+        os.kill(int(child), signal.SIGSTOP)
+        os.kill(int(first), signal.SIGTERM)
+        assert run.wait() == 0
+    finally:
+        run.process.kill()
+        run.close()

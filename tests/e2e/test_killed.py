@@ -203,7 +203,7 @@ def test_of_what_looks_like_a_browser_only_what_the_program_drives_is_ended(
 ) -> None:
     chrome = tmp_path / "chrome"
     shutil.copy(os.path.realpath("/bin/sh"), chrome)
-    words = [str(chrome), "-c", "while :; do sleep 1; done", option]
+    words = [str(chrome), "-c", f"{chrome} -c 'sleep 600; :' --type=gpu-process & while :; do sleep 1; done", option]
     start = (
         f"import subprocess\nchild = subprocess.Popen({words}, start_new_session=True)\nprint('child', child.pid, flush=True)\n"
     )
@@ -212,8 +212,39 @@ def test_of_what_looks_like_a_browser_only_what_the_program_drives_is_ended(
     run.ready()
     child = int(run.wait_for_line("child ")["line"].split()[1])
     try:
+        own = wait_until(partial(children, child))
         assert run.stop() == 0
-        assert alive(child) is stays
+        assert {alive(pid) for pid in (child, *own)} == {stays}
     finally:
         with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
+            os.killpg(child, signal.SIGKILL)
+
+
+OPENING = """
+import os, subprocess, sys
+for options in ({}, {"preexec_fn": os.setsid}, {"env": dict(os.environb)}, {"process_group": 0}, {"start_new_session": True}):
+    if "process_group" not in options or sys.version_info >= (3, 11):
+        subprocess.Popen([sys.argv[1] + "/xdg-open", "x"], **options).wait()
+subprocess.Popen(sys.argv[1] + "/xdg-open x", shell=True).wait()
+class Mine(subprocess.Popen):
+    pass
+assert Mine([sys.argv[1] + "/xdg-open"], -1).wait() == 0
+print("all opened", flush=True)
+"""
+
+
+def test_opening_raises_nothing_that_it_did_not_before(devsup: Start, project: Path) -> None:
+    save(project / "xdg-open", "#!/bin/sh\n")
+    (project / "xdg-open").chmod(0o755)
+    save(project / "main.py", OPENING)
+    run = devsup("python", "main.py", str(project))
+    assert run.wait() == 0
+    assert run.lines() == ["all opened"]
+
+
+def test_a_server_that_is_called_as_an_editor_is_a_server(devsup: Start, project: Path, port: int) -> None:
+    zed = project / "zed"
+    shutil.copy(os.path.realpath("/bin/sh"), zed)
+    run = devsup(str(zed), "-c", f"{sys.executable} -I -m http.server {port} --bind 127.0.0.1; :")
+    run.ready()
+    assert run.stop() == 0

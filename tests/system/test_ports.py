@@ -212,7 +212,7 @@ def test_what_looks_like_a_server_on_a_mac() -> None:
     ("user", "shown"),
     [
         ("postgres", "a process of user postgres"),
-        (user_name(os.geteuid()), "in a container or another namespace"),
+        (user_name(os.geteuid()), "in a container, or has just ended"),
         (None, "a process that cannot be seen from here"),
     ],
 )

@@ -53,24 +53,32 @@ def _tell(url):
 def _apart(start):
     @functools.wraps(start)
     def ours(self, args, *more, **options):
-        if not more and (getattr(_opening, "now", False) or _opens(args)):
-            options.update(env=_environment(options.get("env")), start_new_session=True)
-        return start(self, args, *more, **options)
+        return start(self, args, *more, **(options if more else _marked(args, options)))
 
     return ours
 
 
-def _opens(args):
+def _marked(args, options):
+    """The caller's options, for what is opened with a session of its own and without what makes it part of the worker."""
     try:
-        first = args.split()[0] if isinstance(args, str) else args[0]
-        return os.path.basename(os.fspath(first)) in _OPENERS
+        if not (getattr(_opening, "now", False) or _opens(args)):
+            return options
+        more = {"env": _environment(options.get("env"))}
+        if not any(options.get(name) is not None for name in ("preexec_fn", "process_group")):
+            more["start_new_session"] = True
+        return {**options, **more}
     except Exception:
-        return False
+        return options
+
+
+def _opens(args):
+    first = args.split()[0] if isinstance(args, str) else args[0]
+    return os.path.basename(os.fsdecode(first)) in _OPENERS
 
 
 def _environment(given):
-    """Without what makes a process part of the worker, and marked for whoever walks its tree."""
-    env = {key: value for key, value in (os.environ if given is None else given).items() if not key.startswith("DEVSUP_")}
+    text = {os.fsdecode(key): os.fsdecode(value) for key, value in (os.environ if given is None else given).items()}
+    env = {key: value for key, value in text.items() if not key.startswith("DEVSUP_")}
     paths = [entry for entry in env.pop("PYTHONPATH", "").split(os.pathsep) if entry and not entry.endswith("devsup/guest")]
     if paths:
         env["PYTHONPATH"] = os.pathsep.join(paths)
