@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from devsup.events import Bus
+    from devsup.bus import Bus
 
     Compile = Callable[[list[str]], Awaitable[list[events.BrokenFile]]]
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 import signal as signals
-import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -51,6 +47,35 @@ class BrokenFile(msgspec.Struct, frozen=True):
     line: int
     problem: str
     source: str = ""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A line of code; `function` is empty where none runs, as for a syntax error."""
+
+    file: str
+    line: int
+    function: str = ""
+    source: str = ""
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """Why something ended: one line, whether that is sure, what to do ("": nothing to paste), and where in the user's code."""
+
+    rule: str
+    cause: str
+    remedy: str
+    sure: bool = True
+    place: Place | None = None
+
+    @property
+    def text(self) -> str:
+        """The cause, and whether it is one."""
+        return self.cause if self.sure else f"Probably: {self.cause}"
+
+    @property
+    def advice(self) -> str:
+        """And what to do."""
+        return f"{self.text}\n{self.remedy}".rstrip()
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=lambda name: name):
@@ -101,6 +126,13 @@ class WorkerExited(Event, frozen=True):
     exit: Exit
     served: float | None
     expected: bool
+
+
+class Diagnosed(Event, frozen=True):
+    """Why a worker has ended as nobody meant it to, as far as that can be told."""
+
+    generation: int
+    diagnosis: Diagnosis
 
 
 class WorkerFailed(Event, frozen=True):
@@ -344,25 +376,6 @@ class Trouble(Event, frozen=True):
     """Something in devsup or its agent went wrong that does not stop the service."""
 
     text: str
-
-
-class Bus:
-    """Hands each event to every subscriber, at once and in order; a subscriber never publishes."""
-
-    def __init__(self, service: str) -> None:
-        self.service = service
-        self._subscribers: list[Callable[[float, str, Event], None]] = []
-
-    def subscribe(self, subscriber: Callable[[float, str, Event], None]) -> None:
-        """`subscriber(at, service, event)` is called for each event; `at` is seconds since the epoch."""
-        self._subscribers.append(subscriber)
-
-    def publish(self, event: Event) -> None:
-        """Tell everyone."""
-        at = time.time()
-        for subscriber in self._subscribers:
-            with suppress(Exception):  # a line that cannot be shown or written must not end the service
-                subscriber(at, self.service, event)
 
 
 def to_json(at: float, service: str, event: Event) -> bytes:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from devsup.bus import Bus
     from devsup.current import Current
-    from devsup.events import Bus
     from devsup.launch import Plan
     from devsup.system.link import Link, Message
     from devsup.system.meeting import Meeting

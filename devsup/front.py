@@ -13,7 +13,7 @@ from devsup.system.connections import Connections
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from devsup.events import Bus
+    from devsup.bus import Bus
     from devsup.system.listener import Listeners
     from devsup.system.worker import WorkerHandle
 

@@ -61,6 +61,7 @@ class Plan:
     rules: Rules
     settings: Mapping[str, Any]  # for the agent: streams, stream_grace, background_grace
     probe: str = "tcp"
+    interpreter: str = ""
     fork: bool = False
     take_over: bool = False
 
@@ -110,6 +111,7 @@ def make_plan(options: Options, found: Interpreter) -> Plan:
         probe=service.probe,
         fork=may_fork and interpreter.is_python(Path(command[0])),
         take_over=options.take_over,
+        interpreter=found.path,
     )
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from devsup.bus import Bus
     from devsup.changes import Changes
-    from devsup.events import Bus
 
 _REPORTS = (1.0, 4.0, 5.0, 10.0)  # seconds between the reports of a wait; the last repeats
 

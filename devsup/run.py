@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from devsup import events
+from devsup.bus import Bus
 from devsup.decide import vocabulary as words
 from devsup.guard import Guard
 from devsup.learned import Learned
@@ -36,7 +37,7 @@ def run(launched: Launched, spawned_at: float) -> int:
 
 async def _run(launched: Launched, spawned_at: float) -> int:
     options, plan, terminal, output = launched.options, launched.plan, launched.terminal, launched.output
-    bus = events.Bus(options.name)
+    bus = Bus(options.name)
     async with AsyncExitStack() as stack:
         log = stack.enter_context(event_log(options.cwd, bus))
         bus.subscribe(_console(options, output, terminal))

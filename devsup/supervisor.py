@@ -16,6 +16,7 @@ from devsup.current import Current
 from devsup.decide import policy
 from devsup.decide import vocabulary as words
 from devsup.errors import UsageError
+from devsup.explain import explain
 from devsup.foreign import Foreign
 from devsup.forks import Forks
 from devsup.front import Front
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from devsup.events import Bus
+    from devsup.bus import Bus
     from devsup.launch import Plan
     from devsup.system.link import Link
     from devsup.system.listener import Listeners
@@ -285,25 +286,28 @@ class Supervisor:
         expected = isinstance(self._phase, words.Stopping) or not is_newest
         served = None if current.ready is None else now - current.ready
         self.listeners.listen_again()
-        if is_newest:
-            self.terminal.prompting = False
+        self.terminal.prompting = self.terminal.prompting and not is_newest
         failed = served is None and not expected and (ended.code != 0 or current.listened)
-        doubted = not expected and self.forks.doubts(current, ended, served, handle.streams.tail())
+        tail = handle.streams.tail()
+        doubted = not expected and self.forks.doubts(current, ended, served, tail)
         if current.refused is not None and failed:
             self.bus.publish(current.refused)
         self.bus.publish(
             events.WorkerExited(generation=current.generation, pid=handle.pid, exit=ended, served=served, expected=expected)
         )
+        why = None if expected or doubted or current.refused is not None else explain(self.plan, current, ended, served, tail)
+        if why is not None:
+            self.bus.publish(events.Diagnosed(generation=current.generation, diagnosis=why))
         if current.refused is None and failed and not doubted:
             self.changes.failed()
-            limits = self.plan.limits
-            final = limits.reload == "off" or limits.exit_on_failure
-            tail, serving = handle.streams.tail(), isinstance(self._phase, words.Starting) and self._phase.before > 0
-            failed_event = events.WorkerFailed(generation=current.generation, exit=ended, tail=tail, final=final, serving=serving)
-            self.bus.publish(failed_event)
+            final = self.plan.limits.reload == "off" or self.plan.limits.exit_on_failure
+            serving = isinstance(self._phase, words.Starting) and self._phase.before > 0
+            self.bus.publish(
+                events.WorkerFailed(generation=current.generation, exit=ended, tail=tail, final=final, serving=serving)
+            )
         if not expected:
             how = f"The worker (generation {current.generation}) ended: {ended.text}."
-            self.front.failure = f"{how}\n\n{handle.streams.tail()}"
+            self.front.failure = "\n\n".join(filter(None, (how, why.advice if why is not None else "", tail)))
         refused = current.refused.code if current.refused is not None else None
         self.put(words.WorkerExited(current.generation, ended, now, current.listened, refused, doubted))
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import anyio
 
+from devsup.bus import Bus
 from devsup.changes import Changes
 from devsup.decide.triggers import Rules
-from devsup.events import BrokenFile, Bus, Event, SyntaxBroken
+from devsup.events import BrokenFile, Event, SyntaxBroken
 
 
 def changes_of(root: Path, told: list[Event]) -> Changes:

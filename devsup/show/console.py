@@ -63,6 +63,8 @@ class Console:
                 return self._broken(event)
             case events.WorkerExited():
                 return self._exited(event)
+            case events.Diagnosed(diagnosis=diagnosis):
+                return self._why(diagnosis)
             case events.WorkerFailed() | events.Refused():
                 return self._failed(event)
             case events.WorkLost():
@@ -136,6 +138,12 @@ class Console:
         if event.serving:
             return ["[red]the new code did not start[/red]: the old code keeps serving until a save that does"]
         return ["[red]it did not start[/red]" + ("" if event.final else ": save a file to try again")]
+
+    def _why(self, diagnosis: events.Diagnosis) -> list[str]:
+        lines, place = [f"[red]{_plain(diagnosis.text)}[/red]"], diagnosis.place
+        if place is not None and place.source:
+            lines.append(f"[dim]  {_plain(self._short(place.file))}:{place.line}[/dim]  {_plain(place.source)}")
+        return lines + ([_plain(diagnosis.remedy)] if diagnosis.remedy else [])
 
     def _simple(self, event: Event) -> list[str]:
         match event:
@@ -221,6 +229,7 @@ _LOUD = (
     events.SecondListener,
     events.WorkerExited,
     events.WorkerFailed,
+    events.Diagnosed,
     events.RestartScheduled,
     events.CrashLoop,
     events.SyntaxBroken,

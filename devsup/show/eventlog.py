@@ -12,7 +12,7 @@ from devsup.events import to_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from devsup.events import Bus
+    from devsup.bus import Bus
 
 _LARGEST = 5 << 20  # bytes, then the log moves to events.jsonl.1
 

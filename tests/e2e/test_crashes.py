@@ -545,6 +545,55 @@ def test_what_is_started_in_a_clean_environment_dies_with_its_group(asgi: App) -
     assert gone([pid])()
 
 
+# -- why ---------------------------------------------------------------------------------------------------------------
+
+CAUSES = {
+    "syntax": ("app = (\n", "main.py:1 does not compile: '(' was never closed"),
+    "module": ("import nosuchpackage\n", "Module nosuchpackage is not installed in "),
+    "setting": ("import os\nos.environ['NO_SUCH_SETTING']\n", "The environment has no NO_SUCH_SETTING (main.py:2)"),
+    "native": ("import os\nos.abort()\n", "It crashed in native code (SIGABRT)"),
+}
+
+
+@pytest.mark.parametrize("kind", CAUSES)
+def test_why_it_did_not_start_is_said_and_the_next_save_mends_it(app: App, kind: str) -> None:
+    before, cause = CAUSES[kind]
+    app.save(1, before)
+    run = app.start()
+    found = run.wait_for("Diagnosed", generation=1)["diagnosis"]
+    assert found["cause"].startswith(cause)
+    run.wait_for("WorkerFailed")
+    app.save(2)
+    run.ready(run.wait_for("WorkerReady")["generation"])
+    assert fetch(app.port) == (200, label(2))
+    assert len(run.all("Diagnosed")) == 1
+
+
+def test_why_it_died_while_it_served_is_said(app: App) -> None:
+    run = app.run()
+    kill(run, 1, signal.SIGSEGV)
+    found = run.wait_for("Diagnosed")["diagnosis"]
+    assert found["cause"].startswith("It crashed in native code (SIGSEGV) after ")
+    run.ready(2)
+
+
+def test_who_asks_while_nothing_runs_is_told_why(asgi: App) -> None:
+    run = asgi.run()
+    asgi.save(2, "import nosuchpackage\n")
+    run.wait_for("PlaceholderShown")
+    status, body = fetch(asgi.port)
+    assert status == 503
+    assert "Module nosuchpackage is not installed" in body
+    assert "-m pip install nosuchpackage" in body
+
+
+def test_a_program_that_is_done_needs_no_diagnosis(devsup: Start, project: Path) -> None:
+    save(project / "done.py", "print('done')\n")
+    run = devsup("python", "done.py")
+    assert run.wait() == 0
+    assert not run.all("Diagnosed")
+
+
 # -- the port is taken ------------------------------------------------------------------------------------------------
 
 HOLDER = textwrap.dedent("""

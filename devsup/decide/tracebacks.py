@@ -1,0 +1,103 @@
+"""What Python printed of its exceptions, read back: the last report in a program's output, with all that led to it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_HEAD = "Traceback (most recent call last):"
+_CHAINED = (
+    "During handling of the above exception, another exception occurred:",
+    "The above exception was the direct cause of the following exception:",
+)
+_FRAME = re.compile(r'\s*File "(?P<file>.+?)", line (?P<line>\d+)(?:, in (?P<function>.+))?$')
+_RAISED = re.compile(r"(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?$")
+_LEVELS = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}  # a line of a log, in between
+_COLOUR = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+_GROUP = re.compile(r"(\s*)\+ Exception Group ")
+_MARGIN = re.compile(r"[\s|+]*")
+_MESSAGE_LINES = 30
+_LONGEST = 2000  # characters of a line
+
+
+class Frame(NamedTuple):
+    """One line of a traceback; `function` is empty for the place of a syntax error."""
+
+    file: str
+    line: int
+    function: str
+    source: str
+
+
+class Raised(NamedTuple):
+    """An exception: its type as printed, its message, and the frames from the outermost in."""
+
+    type: str
+    message: str
+    frames: tuple[Frame, ...]
+
+    @property
+    def name(self) -> str:
+        """Its type without the module."""
+        return self.type.rpartition(".")[2]
+
+
+def last(output: Sequence[str]) -> tuple[Raised, ...]:
+    """The exceptions of the last report in these lines, the first that was raised first; empty where there is none."""
+    lines = [_COLOUR.sub("", line[:_LONGEST]).rstrip() for line in output]
+    chain: list[Raised] = []
+    linked, at = False, 0
+    while at < len(lines):
+        if lines[at].endswith(_HEAD):
+            raised, at = _read(lines, at + 1, lines[at][: -len(_HEAD)])
+            if raised is not None:
+                chain = [*chain, raised] if linked else [raised]
+            linked = False
+            continue
+        alone = _FRAME.match(lines[at])
+        if alone is not None and alone["function"] is None:  # a script that does not compile has no traceback
+            raised, at = _read(lines, at, "")
+            chain = [raised] if raised is not None else chain
+            continue
+        linked = linked or lines[at].strip(" |") in _CHAINED
+        at += 1
+    return tuple(chain)
+
+
+def _read(lines: Sequence[str], at: int, prefix: str) -> tuple[Raised | None, int]:
+    """The exception whose frames begin here, and where its report ends; `prefix` stood before its head."""
+    group = _GROUP.fullmatch(prefix)
+    margin = f"{group[1]}| " if group is not None else prefix if _MARGIN.fullmatch(prefix) else ""
+    frames: list[Frame] = []
+    while at < len(lines):
+        line = lines[at].removeprefix(margin)
+        frame = _FRAME.match(line)
+        if frame is not None:
+            following = lines[at + 1].removeprefix(margin) if at + 1 < len(lines) else ""
+            source = following.strip() if following.startswith("    ") and not _FRAME.match(following) else ""
+            frames.append(Frame(frame["file"], int(frame["line"]), frame["function"] or "", source))
+        elif line and not line.startswith(" "):
+            raised = _RAISED.match(line)
+            if raised is None:
+                return None, at
+            if raised["type"] in _LEVELS:
+                at += 1
+                continue
+            message, end = _message(lines, at, raised["message"] or "", margin)
+            return Raised(raised["type"], message, tuple(frames)), end
+        at += 1
+    return None, at
+
+
+def _message(lines: Sequence[str], at: int, first: str, margin: str) -> tuple[str, int]:
+    """A message may go on over several lines: to the next report, or the first that looks like a log's."""
+    found = [first]
+    for end in range(at + 1, min(len(lines), at + _MESSAGE_LINES)):
+        line = lines[end].removeprefix(margin)
+        if not line or line in _CHAINED or line.endswith(_HEAD) or re.match(r"[A-Z]{4,8}[: ]|\[|\d{4}-\d\d", line):
+            break
+        found.append(line)
+    return "\n".join(found).strip(), at + 1

@@ -1,0 +1,128 @@
+"""What is said of an end, from what real programs printed at theirs (`exits/record.py` writes it down again)."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devsup.decide.rules import Evidence, diagnose
+from devsup.events import Diagnosis, Exit
+
+EXITS = Path(__file__).with_name("exits")
+
+
+def load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, EXITS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+PROGRAMS = {each.name: each for each in load("programs").PROGRAMS}
+RECORDED = {each["name"]: each for each in json.loads((EXITS / "recorded.json").read_text())}
+
+
+def said_of(name: str, **more: Any) -> Diagnosis:
+    recorded = RECORDED[name]
+    status = recorded["status"]
+    ended = Exit(code=status) if status >= 0 else Exit(signal=-status)
+    evidence = Evidence(ended, recorded["output"], "/project", "/venv/bin/python", frozenset(recorded["files"]))
+    return diagnose(evidence._replace(**more))
+
+
+def test_every_program_is_recorded() -> None:
+    assert list(RECORDED) == list(PROGRAMS)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_cause(name: str) -> None:
+    found, expected = said_of(name), PROGRAMS[name]
+    assert (found.rule, expected.says in found.cause) == (expected.rule, True), found.cause
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_is_said_is_one_line(name: str) -> None:
+    found = said_of(name)
+    assert "\n" not in found.cause + found.remedy
+    assert len(found.cause) < 300
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_without_its_output_nothing_is_made_up(name: str) -> None:
+    found = said_of(name, output=[])
+    assert found.rule in {"clean-exit", "exit-code", "native-crash", "killed", "signal"}
+    assert found.place is None
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "line", "source"),
+    [
+        ("syntax-of-a-module", "/project/other.py", 2, "y = = 2"),
+        ("lifespan", "/project/main.py", 6, "raise RuntimeError('no model here')"),
+        ("in-a-library", "/project/main.py", 2, "json.loads('{')"),
+        ("circular", "/project/b.py", 1, "from a import x"),
+        ("not-installed", "/project/main.py", 1, "import nosuchpackage"),
+    ],
+)
+def test_the_place_is_in_the_users_own_code(name: str, file: str, line: int, source: str) -> None:
+    place = said_of(name).place
+    assert place is not None
+    assert (place.file, place.line, place.source) == (file, line, source)
+
+
+def test_how_long_it_had_served_is_said() -> None:
+    assert "after 8.1 s of service" in said_of("segfault", served=8.1).cause
+
+
+@pytest.mark.parametrize("cut", range(0, 100, 7))
+def test_output_that_is_cut_anywhere_is_read_all_the_same(cut: int) -> None:
+    for name, recorded in RECORDED.items():
+        lines = recorded["output"]
+        found = said_of(name, output=lines[len(lines) * cut // 100 :])
+        assert found.cause
+        assert said_of(name, output=lines[: len(lines) * cut // 100]).cause
+
+
+HOSTILE = [
+    ["Traceback (most recent call last):", '  File "/project/main.py", line 1, in f', "    f()", "Error: " + "x" * 10_000_000],
+    [
+        "Traceback (most recent call last):",
+        '  File "/project/main.py", line 1, in \x1b]0;owned\x07',
+        "    \x1b[2J",
+        "Er\x1b[2Jror: \x07",
+    ],
+    ["x" * 1_000_000 + "!"] * 3,
+    ["Traceback (most recent call last):"] * 10_000,
+    ["Traceback (most recent call last):", "a" * 1_000_000 + " !"],
+    ['  File "", line 99999999999999999999'],
+    ["  | " * 1000 + "Traceback (most recent call last):"],
+    ["SyntaxError: invalid syntax", '  File "x", line 1'],
+    ["\udcff\udcfe", "[Errno 99999999999]", "No module named '" + "a." * 5000 + "b'"],
+]
+
+
+@pytest.mark.parametrize("output", HOSTILE, ids=range(len(HOSTILE)))
+def test_whatever_a_program_prints_is_said_in_one_plain_line(output: list[str]) -> None:
+    found = diagnose(Evidence(Exit(code=1), output, "/project", "/venv/bin/python"))
+    for text in (found.cause, found.remedy, *([found.place.source, found.place.function] if found.place else [])):
+        assert text == "" or text.isprintable()
+        assert len(text) <= 300
+
+
+def test_a_log_between_the_lines_of_a_traceback_is_none_of_it() -> None:
+    output = [
+        "ERROR:    Traceback (most recent call last):",
+        '  File "/project/main.py", line 3, in home',
+        "INFO:     127.0.0.1:5 - GET /",
+        "    1 / 0",
+        "ZeroDivisionError: division by zero",
+    ]
+    assert (
+        diagnose(Evidence(Exit(code=3), output, "/project", "python")).cause == "ZeroDivisionError: division by zero (main.py:3)"
+    )
