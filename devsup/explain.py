@@ -36,6 +36,12 @@ def explain(plan: Plan, current: Current, ended: Exit, served: float | None, out
     return diagnose(evidence)
 
 
+def in_words(current: Current, ended: Exit, why: Diagnosis | None, output: str) -> str:
+    """All that is known of an end, for who asks while nothing serves."""
+    how = f"The worker (generation {current.generation}) ended: {ended.text}."
+    return "\n\n".join(filter(None, (how, why.advice if why is not None else "", output)))
+
+
 def _files(folder: str) -> Iterator[str]:
     """The project's Python files, near the top, relative to it."""
     count = 0

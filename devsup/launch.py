@@ -65,6 +65,11 @@ class Plan:
     fork: bool = False
     take_over: bool = False
 
+    @property
+    def is_final(self) -> bool:
+        """Whether a failure is the end: no save starts another worker."""
+        return self.limits.reload == "off" or self.limits.exit_on_failure
+
     def label(self, generation: int) -> str:
         """What stands before a worker's lines where two may run at once."""
         return f"{self.name}.{generation}" if self.limits.reload == "handover" else ""

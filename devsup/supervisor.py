@@ -16,7 +16,7 @@ from devsup.current import Current
 from devsup.decide import policy
 from devsup.decide import vocabulary as words
 from devsup.errors import UsageError
-from devsup.explain import explain
+from devsup.explain import explain, in_words
 from devsup.foreign import Foreign
 from devsup.forks import Forks
 from devsup.front import Front
@@ -300,14 +300,11 @@ class Supervisor:
             self.bus.publish(events.Diagnosed(generation=current.generation, diagnosis=why))
         if current.refused is None and failed and not doubted:
             self.changes.failed()
-            final = self.plan.limits.reload == "off" or self.plan.limits.exit_on_failure
             serving = isinstance(self._phase, words.Starting) and self._phase.before > 0
-            self.bus.publish(
-                events.WorkerFailed(generation=current.generation, exit=ended, tail=tail, final=final, serving=serving)
-            )
+            final, generation = self.plan.is_final, current.generation
+            self.bus.publish(events.WorkerFailed(generation=generation, exit=ended, tail=tail, final=final, serving=serving))
         if not expected:
-            how = f"The worker (generation {current.generation}) ended: {ended.text}."
-            self.front.failure = "\n\n".join(filter(None, (how, why.advice if why is not None else "", tail)))
+            self.front.failure = in_words(current, ended, why, tail)
         refused = current.refused.code if current.refused is not None else None
         self.put(words.WorkerExited(current.generation, ended, now, current.listened, refused, doubted))
 
