@@ -115,6 +115,7 @@ def _place(frame: Frame) -> Place:
 
 
 def syntax(case: Case) -> Diagnosis | None:
+    """A file does not compile."""
     if case.raised is None or case.raised.name not in {"SyntaxError", "IndentationError", "TabError"} or not case.raised.frames:
         return None
     place = _place(case.raised.frames[-1])
@@ -123,6 +124,7 @@ def syntax(case: Case) -> Diagnosis | None:
 
 
 def module_shadowed(case: Case) -> Diagnosis | None:
+    """A file of the project has the name of a package."""
     found = case.raised and re.search(r"No module named '([\w.]+)'; '([\w.]+)' is not a package", case.raised.message)
     if not found:
         return None
@@ -134,6 +136,7 @@ def module_shadowed(case: Case) -> Diagnosis | None:
 
 
 def module_not_found(case: Case) -> Diagnosis | None:
+    """An import finds nothing."""
     found = case.raised and re.search(r"No module named '?([\w.]+)'?", case.raised.message)
     if not found or case.raised is None or case.raised.name not in {"ModuleNotFoundError", "ImportError"}:
         return None
@@ -141,6 +144,7 @@ def module_not_found(case: Case) -> Diagnosis | None:
 
 
 def target_module(case: Case) -> Diagnosis | None:
+    """The server finds no module of the name that it was given."""
     found = re.search(r'Could not import module "([\w.]+)"|Could not import \'([\w.]+)\'\.', case.text)
     return _missing(case, found[1] or found[2], is_target=True) if found and case.raised is None else None
 
@@ -170,6 +174,7 @@ def _missing(case: Case, name: str, *, is_target: bool = False) -> Diagnosis:
 
 
 def target_attribute(case: Case) -> Diagnosis | None:
+    """Uvicorn finds no app of that name."""
     found = re.search(r'Attribute "([\w.]+)" not found in module "([\w.]+)"', case.text)
     if not found:
         return None
@@ -180,6 +185,7 @@ def target_attribute(case: Case) -> Diagnosis | None:
 
 
 def flask_app(case: Case) -> Diagnosis | None:
+    """Flask finds no app."""
     found = re.search(
         r"Failed to find (?:Flask application or factory in module '([\w.]+)'|attribute '(\w+)' in '([\w.]+)')", case.text
     )
@@ -191,6 +197,7 @@ def flask_app(case: Case) -> Diagnosis | None:
 
 
 def factory(case: Case) -> Diagnosis | None:
+    """What was named makes the app."""
     if "ASGI app factory detected" not in case.text and "takes 0 positional arguments but" not in case.text:
         return None
     if "factory" not in case.text:
@@ -205,6 +212,7 @@ def factory(case: Case) -> Diagnosis | None:
 
 
 def circular(case: Case) -> Diagnosis | None:
+    """Two modules import each other."""
     found = case.raised and re.search(r"partially initialized module '([\w.]+)'", case.raised.message)
     if not found:
         return None
@@ -214,6 +222,7 @@ def circular(case: Case) -> Diagnosis | None:
 
 
 def import_name(case: Case) -> Diagnosis | None:
+    """A module has not what is imported from it: the user's own, or an installed one of another version."""
     found = case.raised and re.search(r"cannot import name '(\w+)' from '([\w.]+)' \((.+)\)", case.raised.message)
     if not found:
         return None
@@ -236,6 +245,7 @@ def import_name(case: Case) -> Diagnosis | None:
 
 
 def setting(case: Case) -> Diagnosis | None:
+    """A variable is not set."""
     raised = case.raised
     if raised is None:
         return None
@@ -253,6 +263,7 @@ def setting(case: Case) -> Diagnosis | None:
 
 
 def shared_library(case: Case) -> Diagnosis | None:
+    """A native module and the system do not fit."""
     message = case.raised.message if case.raised is not None else ""
     if found := re.search(r"(\S+\.so[\w.]*): cannot open shared object file", message):
         cause, remedy = f"The system has no {found[1]}{case.where()}", "Install the package of your system that has it."
@@ -272,6 +283,7 @@ def shared_library(case: Case) -> Diagnosis | None:
 
 
 def refused(case: Case) -> Diagnosis | None:
+    """A service that the program needs does not run."""
     errors = [raised for raised in case.chain if "refused" in raised.message.lower() or raised.name == "ConnectionRefusedError"]
     if not errors:
         return None
@@ -287,6 +299,7 @@ def refused(case: Case) -> Diagnosis | None:
 
 
 def operating_system(case: Case) -> Diagnosis | None:
+    """The system has refused something, with a number."""
     found = case.raised and re.search(r"\[Errno (\d+)\]", case.raised.message)
     number = int(found[1]) if found else 0
     causes = {
@@ -309,6 +322,7 @@ def operating_system(case: Case) -> Diagnosis | None:
 
 
 def running_loop(case: Case) -> Diagnosis | None:
+    """An event loop inside another."""
     text = case.raised.message if case.raised is not None else ""
     if not re.search(
         r"asyncio\.run\(\) cannot be called from a running|event loop is already running|no running event loop", text
@@ -324,6 +338,7 @@ def running_loop(case: Case) -> Diagnosis | None:
 
 
 def signalled(case: Case) -> Diagnosis | None:
+    """It was ended from outside, or by its own native code."""
     number = case.evidence.exit.signal
     if number is None:
         return None
@@ -337,6 +352,7 @@ def signalled(case: Case) -> Diagnosis | None:
 
 
 def exception(case: Case) -> Diagnosis | None:
+    """Any other exception: what it says, and the deepest line of the user's own."""
     raised = case.raised
     if raised is None:
         return None
@@ -352,6 +368,7 @@ def exception(case: Case) -> Diagnosis | None:
 
 
 def exited(case: Case) -> Diagnosis:
+    """No exception is known of: the exit code, and the last words."""
     code = case.evidence.exit.code
     said = next((line.strip() for line in reversed(case.evidence.output) if line.strip()), "")
     if code == 0:
