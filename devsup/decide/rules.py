@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from devsup.decide import tracebacks
+from devsup.decide.names import DISTRIBUTIONS, PORTS
 from devsup.events import Diagnosis, Exit, Place
 
 if TYPE_CHECKING:
@@ -19,33 +20,6 @@ if TYPE_CHECKING:
 
     from devsup.decide.tracebacks import Frame, Raised
 
-_DISTRIBUTIONS = {  # what is installed under another name than it is imported by
-    "bs4": "beautifulsoup4",
-    "cv2": "opencv-python",
-    "dateutil": "python-dateutil",
-    "dotenv": "python-dotenv",
-    "fitz": "PyMuPDF",
-    "jose": "python-jose",
-    "jwt": "PyJWT",
-    "magic": "python-magic",
-    "multipart": "python-multipart",
-    "MySQLdb": "mysqlclient",
-    "PIL": "pillow",
-    "psycopg2": "psycopg2-binary",
-    "skimage": "scikit-image",
-    "sklearn": "scikit-learn",
-    "slugify": "python-slugify",
-    "yaml": "PyYAML",
-}
-_PORTS = {
-    5432: "PostgreSQL",
-    3306: "MySQL",
-    6379: "Redis",
-    27017: "MongoDB",
-    5672: "RabbitMQ",
-    9200: "Elasticsearch",
-    11211: "memcached",
-}
 _LONGEST = 280  # characters of a cause
 _NATIVE = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV"}
 
@@ -169,7 +143,7 @@ def _missing(case: Case, name: str, *, is_target: bool = False) -> Diagnosis:
         return Diagnosis(rule="module-misspelled", cause=cause, sure=False, remedy="Correct the name.", place=case.place)
     top = name.partition(".")[0]
     cause = f"Module {name} is not installed in {evidence.interpreter}{case.where()}"
-    remedy = f"{evidence.interpreter} -m pip install {_DISTRIBUTIONS.get(top, top)}"
+    remedy = f"{evidence.interpreter} -m pip install {DISTRIBUTIONS.get(top, top)}"
     return Diagnosis(rule="module-not-installed", cause=cause, remedy=remedy, place=case.place)
 
 
@@ -237,7 +211,7 @@ def import_name(case: Case) -> Diagnosis | None:
         return Diagnosis(rule="import-name", cause=f"{module} has no {name}{case.where()}", remedy=remedy, place=case.place)
     top = module.partition(".")[0]
     cause = f"The installed {top} has no {module}.{name}{case.where()}: its version and the code that imports it do not fit"
-    remedy = f"{case.evidence.interpreter} -m pip install --upgrade {_DISTRIBUTIONS.get(top, top)}"
+    remedy = f"{case.evidence.interpreter} -m pip install --upgrade {DISTRIBUTIONS.get(top, top)}"
     return Diagnosis(rule="version", cause=cause, sure=False, remedy=remedy, place=case.place)
 
 
@@ -292,7 +266,7 @@ def refused(case: Case) -> Diagnosis | None:
         r"(?:connecting to |at |host=?\s*|to server at |\()[\"']?([\w.-]+)[\"']?(?:[^\d\n]{1,40}?)(?:port\D{0,3})?(\d{2,5})", text
     )
     port = int(found[2]) if found else 0
-    what = f"{found[1]}:{port}{f' ({_PORTS[port]})' if port in _PORTS else ''}" if found else "where the program connects to"
+    what = f"{found[1]}:{port}{f' ({PORTS[port]})' if port in PORTS else ''}" if found else "where the program connects to"
     cause = f"Nothing listens on {what}{case.where()}" if found else f"Nothing listens {what}{case.where()}"
     remedy = f"Start it. See who listens: devsup port {port}" if port else "Start what it needs."
     return Diagnosis(rule="service-not-running", cause=cause, remedy=remedy, place=case.place)
