@@ -93,18 +93,6 @@ def next_free(port: int) -> int | None:
     return None
 
 
-def listening(group: int) -> list[str]:
-    """URLs of the TCP listeners of the processes in a process group."""
-    import psutil  # noqa: PLC0415 - 20 ms, and needed for programs without an agent only
-
-    found: set[str] = set()
-    for process in psutil.process_iter(["pid"]):
-        with suppress(psutil.Error, ProcessLookupError):
-            if os.getpgid(process.pid) == group:
-                found.update(address.url for address, pid in _listening_of(process) if pid)
-    return sorted(found)
-
-
 def _connections(rows: Iterable[tcp.Row], addresses: Iterable[Address]) -> dict[Address | None, Counter[str]]:
     """The states of connections by the listener that they came to, the nearest; None for those of none."""
     counts: dict[Address | None, Counter[str]] = {}
@@ -119,7 +107,7 @@ def _connections(rows: Iterable[tcp.Row], addresses: Iterable[Address]) -> dict[
 
 def _holders(pids: Iterable[int]) -> Iterator[Holder]:
     """Those of these processes that none of the others has started: a supervisor would start its workers again."""
-    import psutil  # noqa: PLC0415 - as above
+    import psutil  # noqa: PLC0415 - 20 ms, and needed only where somebody is in the way
 
     pids = set(pids)
     for pid in sorted(pids):
