@@ -111,16 +111,17 @@ def left_out(ready: Event) -> dict[str, str]:
 
 # -- as a cold start --------------------------------------------------------------------------------------------------
 
+TEXT = "import runpy; runpy.run_path('main.py', run_name='__main__')"
 WAYS = [
-    ("python", "main.py", "an argument", "", "--reload", "é"),
-    ("python", "-m", "main", "a=b"),
-    ("python", "-X", "dev", "-W", "error::SyntaxWarning", "-u", "main.py"),
-    ("python", "-O", "-B", "main.py"),
-    ("python", "-c", "import runpy; runpy.run_path('main.py', run_name='__main__')", "x"),
+    pytest.param(("python", "main.py", "an argument", "", "--reload", "é"), id="script"),
+    pytest.param(("python", "-m", "main", "a=b"), id="module"),
+    pytest.param(("python", "-X", "dev", "-W", "error::SyntaxWarning", "-u", "main.py"), id="options"),
+    pytest.param(("python", "-O", "-B", "main.py"), id="optimised", marks=pytest.mark.soak),
+    pytest.param(("python", "-c", TEXT, "x"), id="text", marks=pytest.mark.soak),
 ]
 
 
-@pytest.mark.parametrize("words", WAYS, ids=["script", "module", "options", "optimised", "text"])
+@pytest.mark.parametrize("words", WAYS)
 def test_a_forked_program_finds_what_a_cold_start_finds(make: Project, words: tuple[str, ...]) -> None:
     shutil.copy(CONFORMANCE / "facts.py", make.folder)
     found = []

@@ -243,7 +243,7 @@ def under_devsup(run: Run, project: Path, port: int, source: str, reloads: int) 
 
 def combination(server: ParameterSet, mode: str, fork: bool) -> ParameterSet:
     """A server, a mode and a way to start; most of them are left to the soak."""
-    often = {("asyncio-h11", True), ("asyncio-httptools", False), ("uvloop-httptools", True), ("flask", True)}
+    often = {("asyncio-h11", True), ("uvloop-httptools", True), ("flask", True)}
     marks = [] if (server.id, fork) in often else [pytest.mark.soak]
     return pytest.param(*server.values, mode, fork, id=f"{server.id}-{mode}-{'fork' if fork else 'cold'}", marks=marks)
 
