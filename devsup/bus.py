@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from devsup.decide import secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,11 +16,15 @@ if TYPE_CHECKING:
     from devsup.events import Event
 
 
+_Record = TypeVar("_Record", bound=msgspec.Struct)
+
+
 class Bus:
     """Hands each event to every subscriber, at once and in order; a subscriber never publishes."""
 
     def __init__(self, service: str) -> None:
         self.service = service
+        self.secrets: tuple[str, ...] = ()  # that no event carries
         self._subscribers: list[Callable[[float, str, Event], None]] = []
 
     def subscribe(self, subscriber: Callable[[float, str, Event], None]) -> None:
@@ -25,7 +33,13 @@ class Bus:
 
     def publish(self, event: Event) -> None:
         """Tell everyone."""
-        at = time.time()
+        at, event = time.time(), self.masked(event)
         for subscriber in self._subscribers:
             with suppress(Exception):  # a line that cannot be shown or written must not end the service
                 subscriber(at, self.service, event)
+
+    def masked(self, record: _Record) -> _Record:
+        """The record without the secrets that stand in it."""
+        plain = msgspec.to_builtins(record)
+        hidden = secrets.masked(plain, self.secrets)
+        return record if hidden == plain else msgspec.convert(hidden, type(record))

@@ -46,6 +46,8 @@ class Service(Struct, frozen=True, kw_only=True):
     background_grace: Seconds = 30.0
     probe: Probe = "tcp"
     hold: Seconds = 10.0
+    loop_block_warn: Seconds = 1.0
+    editor: TextOrNone = None
     env: Variables = {}
     env_files: Texts = ()
     streams: Streams = {}

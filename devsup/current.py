@@ -9,6 +9,7 @@ import anyio
 
 if TYPE_CHECKING:
     from devsup import events
+    from devsup.system.blackbox import BlackBox
     from devsup.system.listener import Address
     from devsup.system.worker import WorkerHandle
 
@@ -19,6 +20,7 @@ class Current:
 
     generation: int
     spawned: float  # monotonic
+    box: BlackBox
     handle: WorkerHandle | None = None
     ready: float | None = None  # monotonic
     server: str = ""  # that it serves by, as far as is known
@@ -26,9 +28,23 @@ class Current:
     refused: events.Refused | None = None
     intended: tuple[str, int] | None = None
     started: anyio.Event = field(default_factory=anyio.Event)  # there is a handle
+    serves: anyio.Event = field(default_factory=anyio.Event)  # it is ready
+    loaded: bool = False  # the server has loaded the app
+    oom_kills: tuple[int, int] = (0, 0)  # of the kernel, when it was spawned
     told: events.WorkerReady | None = None  # once it serves
     announced: bool = False
     forked: bool = False
     changed: frozenset[str] = frozenset()  # files that it is to load anew
     private: set[Address] = field(default_factory=set)  # that it listens on at any free port
     places: dict[Address, str] = field(default_factory=dict)  # which code bound those
+
+    @property
+    def phase(self) -> str:
+        """How far it has come, in words."""
+        if self.ready is not None:
+            return "while it served"
+        if self.loaded:
+            return "while its server started up"
+        if self.listened:
+            return "after it had begun to listen"
+        return "while it started"

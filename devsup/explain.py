@@ -2,44 +2,123 @@
 
 from __future__ import annotations
 
+import linecache
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import anyio
+import msgspec
+
+from devsup.decide.project import Project
 from devsup.decide.rules import Evidence, diagnose
+from devsup.decide.tracebacks import Frame, Raised
+from devsup.system.memory import oom_kills
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from devsup.current import Current
-    from devsup.events import Diagnosis, Exit
+    from devsup.events import Diagnosis, Exit, Place
     from devsup.launch import Plan
+    from devsup.system.blackbox import Left
 
 _LEFT_OUT = frozenset({"node_modules", "site-packages", "__pycache__", "venv", "env", "build", "dist"})
 _DEEPEST = 3
 _MOST = 2000  # files
+_AROUND = 2  # lines before and after the one that failed
+_PACKAGES = 5
 
 
-def explain(plan: Plan, current: Current, ended: Exit, served: float | None, output: str) -> Diagnosis | None:
-    """The diagnosis of an end, None where the program was done; `served` is in seconds, None where it never did."""
-    if served is None and ended.code == 0 and not current.listened:
+class End(NamedTuple):
+    """How a worker ended; `served` is in seconds, None where it never did."""
+
+    exit: Exit
+    pid: int
+    served: float | None
+    output: str
+
+
+async def explain(plan: Plan, current: Current, end: End) -> Diagnosis | None:
+    """The diagnosis of an end, None where the program was done."""
+    if end.served is None and end.exit.code == 0 and not current.listened and current.intended is None:
         return None
+    return await anyio.to_thread.run_sync(_explain, plan, current, end)
+
+
+def _explain(plan: Plan, current: Current, end: End) -> Diagnosis:
     folder = os.path.realpath(plan.cwd)
+    left = current.box.read()
+    now = oom_kills()
     evidence = Evidence(
-        exit=ended,
-        output=output.splitlines(),
+        exit=end.exit,
+        output=end.output.splitlines(),
         folder=folder,
         interpreter=plan.interpreter,
         files=frozenset(_files(folder)),
-        served=served,
+        served=end.served,
         listened=current.listened,
+        exceptions=last_raised(left, end.pid),
+        native=left.text,
+        intended="{}:{}".format(*current.intended) if current.intended is not None else "",
+        phase=current.phase,
+        changed=tuple(sorted(os.path.relpath(path, folder) for path in current.changed)),
+        oom_kills=(now[0] - current.oom_kills[0], now[1] - current.oom_kills[1]),
+        peak=current.handle.process.peak if current.handle is not None else 0,
     )
-    return diagnose(evidence)
+    found = diagnose(evidence)
+    frames = sourced(found.frames)
+    return msgspec.structs.replace(
+        found,
+        place=sourced([found.place])[0] if found.place is not None else None,
+        frames=frames,
+        code=_code(found.place),
+        evidence=[*found.evidence, *_versions(frames)],
+    )
 
 
-def in_words(current: Current, ended: Exit, why: Diagnosis | None, output: str) -> str:
-    """All that is known of an end, for who asks while nothing serves."""
-    how = f"The worker (generation {current.generation}) ended: {ended.text}."
-    return "\n\n".join(filter(None, (how, why.advice if why is not None else "", output)))
+def raised(chain: Iterable[dict[str, Any]]) -> tuple[Raised, ...]:
+    """Exceptions as the agent has described them."""
+    return tuple(
+        Raised(each["type"], each["message"], tuple(Frame(*frame) for frame in each["frames"]), tuple(each["notes"]))
+        for each in chain
+    )
+
+
+def last_raised(left: Left, pid: int) -> tuple[Raised, ...]:
+    """What the main process has ended of, or, behind a launcher, the last of all."""
+    ended = [each for each in left.exceptions if each.get("where") == "main"]
+    own = [each for each in ended if each.get("pid") == pid]
+    return raised((own or ended)[-1]["chain"]) if ended else ()
+
+
+def sourced(frames: list[Place]) -> list[Place]:
+    """The frames with their lines of code, as the files have them now."""
+    linecache.checkcache()
+    return [
+        each if each.source else msgspec.structs.replace(each, source=linecache.getline(each.file, each.line).strip()[:200])
+        for each in frames
+    ]
+
+
+def _code(place: Place | None) -> list[tuple[int, str]]:
+    """The lines around the one that failed, those of its depth at least."""
+    if place is None:
+        return []
+    lines = [(number, linecache.getline(place.file, number)) for number in range(place.line - _AROUND, place.line + _AROUND + 1)]
+    return [(number, text.rstrip("\n").expandtabs(4)[:200]) for number, text in lines if text]
+
+
+def _versions(frames: list[Place]) -> list[str]:
+    """The installed packages that the frames are in: "starlette 0.27.0"."""
+    found: dict[str, str] = {}
+    for each in frames:
+        before, name, after = each.file.partition("/site-packages/")
+        top = after.partition("/")[0]
+        if name and top and top not in found and len(found) < _PACKAGES:
+            infos = sorted(Path(before + name).glob(f"{top}-*.dist-info"))
+            found[top] = infos[0].name.removesuffix(".dist-info").replace("-", " ", 1) if infos else ""
+    return [f"package: {version}" for version in found.values() if version]
 
 
 def _files(folder: str) -> Iterator[str]:
@@ -51,7 +130,12 @@ def _files(folder: str) -> Iterator[str]:
         folders[:] = [name for name in folders if depth < _DEEPEST and name not in _LEFT_OUT and not name.startswith(".")]
         for name in files:
             if name.endswith(".py"):
-                yield os.path.normpath(os.path.join(inside, name))  # noqa: PTH118 - thousands, in the loop's time
+                yield os.path.normpath(os.path.join(inside, name))  # noqa: PTH118 - thousands
                 count += 1
         if count > _MOST:
             return
+
+
+def project(plan: Plan) -> Project:
+    """The project that a service belongs to."""
+    return Project(os.path.realpath(plan.cwd))

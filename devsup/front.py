@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
+import msgspec
 
 from devsup import events
 from devsup.system import placeholder
@@ -15,31 +16,56 @@ if TYPE_CHECKING:
 
     from devsup.bus import Bus
     from devsup.system.listener import Listeners
+    from devsup.system.placeholder import Answer, Asked
     from devsup.system.worker import WorkerHandle
 
-_STARTING = "It is still starting. Its terminal says more."
+
+class Render(Protocol):
+    """Puts an outage into an answer; None: the client is not to know more than that there is one."""
+
+    def __call__(self, outage: events.Outage | None, *, version: str, accept: str, agent: str, method: str) -> Answer: ...
 
 
 class Front:
-    """Stands on the kept listeners. `failure` is why no worker runs, empty while one does or may."""
+    """Stands on the kept listeners. `outage` is why no worker runs, None while one does or may; `doing` is what a boot does."""
 
-    def __init__(self, bus: Bus, tasks: TaskGroup, listeners: Listeners) -> None:
-        self._bus, self._tasks, self._listeners = bus, tasks, listeners
+    def __init__(self, bus: Bus, tasks: TaskGroup, listeners: Listeners, render: Render) -> None:
+        self._bus, self._tasks, self._listeners, self._render = bus, tasks, listeners, render
         self._idle = Connections()
         self._answering: anyio.CancelScope | None = None
         self._worker: WorkerHandle | None = None
-        self.failure = ""
+        self._outage: events.Outage | None = None
+        self._starting: float | None = None
+        self._version, self._changed = 0, anyio.Event()
+        self.doing = ""
 
-    def answer(self, intended: tuple[str, int] | None) -> None:
-        """Clients get a 503, also those of an address that the worker only meant to serve."""
+    @property
+    def outage(self) -> events.Outage | None:
+        """Why no worker runs."""
+        return self._outage
+
+    @outage.setter
+    def outage(self, outage: events.Outage | None) -> None:
+        self._outage, self._starting = self._bus.masked(outage) if outage is not None else None, None
+        self._turn()
+
+    def _turn(self) -> None:
+        """There is something new to say to those who wait for it."""
+        self._version += 1
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def answer(self, intended: tuple[str, int] | None, starting: float | None) -> None:
+        """Clients get a 503, also those of an address that the worker only meant to serve; `starting` since (monotonic)."""
         self.stop()
-        self._worker = None
+        self._worker, self._starting = None, starting
+        self._turn()
         if not self._listeners.kept and intended is not None:
             self._listeners.open(*intended)
         if self._listeners.kept:
             self._answering = anyio.CancelScope()
-            shown = events.PlaceholderShown(urls=self._listeners.urls(), reason=self.failure.partition("\n")[0])
-            self._bus.publish(shown)
+            how = self._outage.how if self._outage is not None else ""
+            self._bus.publish(events.PlaceholderShown(urls=self._listeners.urls(), reason=how))
             self._tasks.start_soon(self._run, self._answering)
 
     def stop(self) -> None:
@@ -52,9 +78,25 @@ class Front:
         idle = self._idle.take()
         with scope:
             listeners = [kept.sock for kept in self._listeners.kept.values()]
-            await placeholder.answer(listeners, idle, lambda: self.failure or _STARTING, self._tasks)
+            await placeholder.answer(listeners, idle, placeholder.Desk(self._respond, self._news), self._tasks)
         self._idle.keep([each.detach() for each in idle])
         await self._pass_on()
+
+    def _respond(self, asked: Asked) -> Answer | None:
+        """None once a worker serves."""
+        if self._worker is not None:
+            return None
+        outage = self._outage
+        if self._starting is not None:
+            outage = msgspec.structs.replace(outage or events.Outage(), starting=self._starting, doing=self.doing)
+        told = (outage or events.Outage()) if asked.is_local else None
+        version = str(self._version)
+        return self._render(told, version=version, accept=asked.accept, agent=asked.agent, method=asked.method)
+
+    async def _news(self, seen: str) -> None:
+        """Wait until there is something newer than what a page has seen."""
+        if str(self._version) == seen:
+            await self._changed.wait()
 
     def keep(self, fds: list[int]) -> None:
         """A worker lets these connections go: they are the next one's, which may serve already."""
@@ -67,8 +109,8 @@ class Front:
 
     def serve(self, worker: WorkerHandle) -> None:
         """A worker serves: from now on all connections are its own."""
-        self.failure = ""
         self._worker = worker
+        self.outage = None
         self._tasks.start_soon(self._pass_on)
 
     async def _pass_on(self) -> None:

@@ -64,6 +64,7 @@ class Plan:
     interpreter: str = ""
     fork: bool = False
     take_over: bool = False
+    loop_block_warn: float = 1.0
 
     @property
     def is_final(self) -> bool:
@@ -116,6 +117,7 @@ def make_plan(options: Options, found: Interpreter) -> Plan:
         probe=service.probe,
         fork=may_fork and interpreter.is_python(Path(command[0])),
         take_over=options.take_over,
+        loop_block_warn=service.loop_block_warn,
         interpreter=found.path,
     )
 

@@ -7,11 +7,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 
 from devsup import events
 from devsup.decide import vocabulary as words
 from devsup.errors import DevsupError
-from devsup.system.link import adopt
+from devsup.system.link import CLIENT, adopt
 from devsup.system.listener import Address
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Reception:
     async def hello(self, link: Link) -> None:
         """A process of a worker has an agent, or a fork server is there."""
         worker = self._supervisor.workers.get(link.generation)
+        if link.whose == CLIENT:
+            return
         if not link.generation:
             self._supervisor.forks.hello(link)
         elif worker is not None:
@@ -44,6 +47,7 @@ class Reception:
         """A process is gone, or has closed its link."""
         self._supervisor.forks.end(link)
         worker = self._supervisor.workers.get(link.generation)
+        self._supervisor.hangs.gone(link)
         if worker is not None and worker.handle is not None and link in worker.handle.links:
             worker.handle.links.remove(link)
             if link.prompts or link.debugged:
@@ -53,7 +57,9 @@ class Reception:
 
     def message(self, link: Link, message: Message, fds: list[int]) -> None:
         """Do what one message asks for."""
-        if not link.generation:
+        if link.whose == CLIENT:
+            self._supervisor.tasks.start_soon(self._answer, link)
+        elif not link.generation:
             self._supervisor.forks.message(link, message)
         elif link.generation in self._supervisor.workers:
             handler = getattr(self, f"_on_{message['op']}", None)
@@ -61,6 +67,11 @@ class Reception:
                 fds = handler(link, message, fds) or []
         for fd in fds:
             os.close(fd)
+
+    async def _answer(self, link: Link) -> None:
+        """Another command of devsup asks where everything stands."""
+        found = await self._supervisor.hangs.stacks(self._supervisor.current)
+        await link.send("stacks", stacks=msgspec.to_builtins(found))
 
     def _worker(self, link: Link) -> Current:
         return self._supervisor.workers[link.generation]
@@ -177,7 +188,17 @@ class Reception:
         self._supervisor.listeners.secure(message["secure"])
         self._supervisor.tasks.start_soon(self._become_ready, self._worker(link), link, message)
 
-    def _on_loaded(self, _link: Link, message: Message, _fds: list[int]) -> None:
+    def _on_reader(self, link: Link, message: Message, _fds: list[int]) -> None:
+        link.thread = message["thread"]
+
+    def _on_beat(self, link: Link, message: Message, _fds: list[int]) -> None:
+        self._supervisor.hangs.beat(link, message)
+
+    def _on_raised(self, link: Link, message: Message, _fds: list[int]) -> None:
+        self._supervisor.unhandled.tell(link.generation, message)
+
+    def _on_loaded(self, link: Link, message: Message, _fds: list[int]) -> None:
+        self._worker(link).loaded = True
         self._supervisor.reloads.mark("imported", message["at"])
 
     def _on_answered(self, link: Link, message: Message, _fds: list[int]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,6 +16,7 @@ from devsup.decide import vocabulary as words
 from devsup.guard import Guard
 from devsup.learned import Learned
 from devsup.reception import Reception
+from devsup.show import pages
 from devsup.show.console import Console, Level
 from devsup.show.eventlog import event_log
 from devsup.supervisor import Supervisor
@@ -46,7 +48,16 @@ async def _run(launched: Launched, spawned_at: float) -> int:
         stack.callback(listeners.close)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         links = LinkServer(launched.meeting.run)
-        supervisor = Supervisor(plan, bus, terminal, launched.meeting, listeners, tasks, launched.keeper.watch)
+        supervisor = Supervisor(
+            plan,
+            bus,
+            terminal,
+            launched.meeting,
+            listeners,
+            tasks,
+            launched.keeper.watch,
+            partial(pages.render, editor=options.service.editor),
+        )
         guard = Guard(supervisor)
         Reception(supervisor, links, Learned(options.cwd, options.name), guard)
         tasks.start_soon(links.serve, launched.meeting.sock)
@@ -109,9 +120,11 @@ def _keys(supervisor: Supervisor, output: Output | None) -> Callable[[str], None
             case "q":
                 supervisor.put(words.StopAsked())
             case "s":
-                supervisor.tasks.start_soon(supervisor.tell_status)
+                supervisor.tasks.start_soon(supervisor.ask.tell_status)
+            case "t":
+                supervisor.tasks.start_soon(supervisor.ask.tell_stacks)
             case "h" | "?" if output is not None:
-                output.write("devsup keys: r reload now · s what is active · q quit · h this help\n")
+                output.write("devsup keys: r reload now · s what is active · t where it stands · q quit · h this help\n")
             case "\r" | "\n" if output is not None:
                 output.write("\n")
             case _:

@@ -13,16 +13,21 @@ import msgspec
 from devsup import events
 from devsup.changes import Changes
 from devsup.current import Current
-from devsup.decide import policy
+from devsup.decide import policy, secrets
 from devsup.decide import vocabulary as words
 from devsup.errors import UsageError
-from devsup.explain import explain, in_words
+from devsup.explain import End, explain
 from devsup.foreign import Foreign
 from devsup.forks import Forks
 from devsup.front import Front
+from devsup.hangs import Hangs
+from devsup.questions import Questions
 from devsup.reloads import Reloads
+from devsup.system.blackbox import BlackBox
+from devsup.system.memory import oom_kills
 from devsup.system.spawn import spawn
 from devsup.system.worker import worker
+from devsup.unhandled import Unhandled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from devsup.bus import Bus
+    from devsup.front import Render
     from devsup.launch import Plan
     from devsup.system.link import Link
     from devsup.system.listener import Listeners
@@ -55,20 +61,26 @@ class Supervisor:
         listeners: Listeners,
         tasks: TaskGroup,
         on_spawn: Callable[[int], None],
+        render: Render,
     ) -> None:
         self.plan, self.bus, self.terminal, self.listeners = plan, bus, terminal, listeners
         self._meeting, self.tasks, self._on_spawn = meeting, tasks, on_spawn
-        self.changes = Changes(plan.rules, bus, self.put, self._compile, Path(meeting.folder, "writes"))
-        self.reloads = Reloads(bus, tasks, self.changes, self.active, self._stop_limit)
+        bus.secrets = secrets.values(plan.environment())
+        self.unhandled = Unhandled(plan, bus)
+        self.ask, self.hangs = Questions(self), Hangs(self, plan.loop_block_warn)
+        self.changes = Changes(plan.rules, bus, self.put, self.ask.compile, Path(meeting.folder, "writes"))
+        self.reloads = Reloads(bus, tasks, self.changes, self.ask.active, self._stop_limit)
         self.foreign = Foreign(self, plan.probe)
         self.forks = Forks(plan, bus, terminal, meeting, tasks, lambda: {**plan.environment()})
-        self.current = Current(0, 0.0)  # the newest; with a handover another one may serve, or finish its work
+        self.current = Current(
+            0, 0.0, BlackBox(meeting.box(0))
+        )  # the newest; with a handover another one may serve, or finish its work
         self.workers: dict[int, Current] = {}  # all that run
         self._send, self._inbox = anyio.create_memory_object_stream[words.Fact](float("inf"))
-        self.front = Front(bus, tasks, listeners)
+        self.front = Front(bus, tasks, listeners, render)
         self._left: list[int] = []
         self._first: tuple[Spawned, float] | None = None
-        self._phase: words.Phase = words.Over(0)
+        self.phase: words.Phase = words.Over(0)
 
     def put(self, fact: words.Fact) -> None:
         """Anyone may say what happened."""
@@ -101,10 +113,10 @@ class Supervisor:
         self.current = self.workers.get(phase.generation, self.current)  # the one before, when the new one came to nothing
         if self.current.handle is not None:
             self.terminal.serve(self.current.handle.streams)
-        if isinstance(phase, words.Stopping) and phase.then == "end" and phase != self._phase:
+        if isinstance(phase, words.Stopping) and phase.then == "end" and phase != self.phase:
             self.bus.publish(events.Stopping(reason="asked to"))
-        if phase != self._phase:
-            self._phase = phase
+        if phase != self.phase:
+            self.phase = phase
             self.reloads.entered(phase)
 
     # -- what the policy asks for -----------------------------------------------------------------------------------
@@ -119,7 +131,8 @@ class Supervisor:
             case words.Spawn(generation):
                 passed = time.monotonic() - self._first[1] if self._first is not None else 0.0
                 changed = frozenset(self.changes.dirty)
-                current = Current(generation, time.monotonic() - passed, changed=changed)
+                box = BlackBox(self._meeting.box(generation))
+                current = Current(generation, time.monotonic() - passed, box, changed=changed, oom_kills=oom_kills())
                 self.current = self.workers[generation] = current
                 self.changes.spawned(generation, passed)
                 self.tasks.start_soon(self._live, self.current)
@@ -128,7 +141,8 @@ class Supervisor:
             case words.Tell(event):
                 self.bus.publish(event)
             case words.Answer(on=True):
-                self.front.answer(self.current.intended if self.current.ready is None else None)
+                starting = self.current.spawned if isinstance(self.phase, words.Starting) else None
+                self.front.answer(self.current.intended if self.current.ready is None else None, starting)
             case words.Answer():
                 self.front.stop()
             case words.Announce(generation) if generation in self.workers:
@@ -141,6 +155,7 @@ class Supervisor:
                 await handle.stop(cut=cut, final=final)
             case words.Kill() if handle is not None:
                 await self._name_lost()
+                await self.hangs.tell_of_end(self.workers[handle.generation])
                 await anyio.to_thread.run_sync(handle.kill)
             case words.AskDrain() | words.CloseGate() | words.OpenGate() if handle is not None:
                 await self._drain(handle, command)
@@ -179,10 +194,10 @@ class Supervisor:
 
     async def _name_lost(self) -> None:
         """What devsup's own end cuts; a reload's has said so when it cut."""
-        if not (isinstance(self._phase, words.Stopping) and self._phase.then == "end"):
+        if not (isinstance(self.phase, words.Stopping) and self.phase.then == "end"):
             return
-        for each in await self.active(_LAST_WORDS):
-            lost = events.WorkLost(self._phase.generation, each.name, each.age, "", each.origin, each.count)
+        for each in await self.ask.active(_LAST_WORDS):
+            lost = events.WorkLost(self.phase.generation, each.name, each.age, "", each.origin, each.count)
             self.bus.publish(lost)
 
     async def _ask(self, handle: WorkerHandle, op: str, then: words.Cleared | words.Drained) -> None:
@@ -197,7 +212,7 @@ class Supervisor:
 
     def holds(self, generation: int) -> bool:
         """Whether no process of that worker may let anything new in."""
-        match self._phase:
+        match self.phase:
             case words.Waiting(closed=held):
                 return held
             case words.Starting(before=before) | words.Stopping(before=before) if before:
@@ -207,14 +222,14 @@ class Supervisor:
 
     async def joins(self, link: Link) -> None:
         """A process serves late, when the others let nothing new in any more: it is waited for as they are."""
-        if isinstance(self._phase, words.Waiting) and self._phase.closed:
-            link.awaits = ("close_gate", words.Drained(self._phase.generation, self._phase.round))
-            await link.send("close_gate", seq=self._phase.round)
+        if isinstance(self.phase, words.Waiting) and self.phase.closed:
+            link.awaits = ("close_gate", words.Drained(self.phase.generation, self.phase.round))
+            await link.send("close_gate", seq=self.phase.round)
 
     async def _settle(self, then: words.Cleared | words.Drained) -> None:
         """Without an agent there is no gate: what matters is over when the server is seen at rest."""
         if isinstance(then, words.Cleared):
-            await self.foreign.settle(lambda: isinstance(self._phase, words.Waiting) and self._phase.round == then.round)
+            await self.foreign.settle(lambda: isinstance(self.phase, words.Waiting) and self.phase.round == then.round)
         self.put(then)
 
     def said(self, op: str, link: Link, seq: int) -> None:
@@ -239,7 +254,7 @@ class Supervisor:
             spawned = await self._spawn(current)
         except UsageError as exc:
             # It ran before: what is missing now may come back with the next save.
-            self.front.failure = str(exc)
+            self.front.outage = events.Outage(how=str(exc))
             del self.workers[generation]
             self.bus.publish(events.Trouble(text=str(exc)))
             self.put(words.WorkerExited(generation, events.Exit(code=exc.exit_code), time.monotonic()))
@@ -252,18 +267,19 @@ class Supervisor:
             self.bus.publish(events.WorkerSpawned(generation=generation, pid=handle.pid))
             async with anyio.create_task_group() as watch:
                 watch.start_soon(self.foreign.recognise, current)
+                watch.start_soon(self.hangs.watch_start, current)
                 ended = await handle.wait()
                 watch.cancel_scope.cancel()
             left = await handle.end_leftovers()
             self._left += left
             if current is self.current:
                 await self.foreign.freed()
-            if left and ended.code == 0 and current.ready is None and not isinstance(self._phase, words.Stopping):
+            if left and ended.code == 0 and current.ready is None and not isinstance(self.phase, words.Stopping):
                 text = f"It ended, and what it had left in the background (pid {', '.join(map(str, left))}) was ended too."
                 self.bus.publish(events.Trouble(text=f"{text} Start a server in the foreground: devsup can keep no other."))
             if ended.code != 0:  # its last words belong to the diagnosis
                 await self.terminal.finished(handle.streams)
-            self._ended(current, handle, ended)
+            await self._ended(current, handle, ended)
             del self.workers[generation]
 
     async def _spawn(self, current: Current) -> Spawned:
@@ -275,15 +291,16 @@ class Supervisor:
         if self.holds(current.generation):
             ours["DEVSUP_HELD"] = "1"
         environment = {**self.plan.environment(), **ours}
+        self.bus.secrets = secrets.values(environment)
         label = self.plan.label(current.generation)
         forked = await self.forks.spawn(environment, current.changed, label)
         current.forked = forked is not None
         return forked or spawn(self.plan.command, self.plan.cwd, environment, self.terminal, label)
 
-    def _ended(self, current: Current, handle: WorkerHandle, ended: events.Exit) -> None:
+    async def _ended(self, current: Current, handle: WorkerHandle, ended: events.Exit) -> None:
         """The main process is gone: tell it, and let the policy go on."""
         now, is_newest = time.monotonic(), current is self.current
-        expected = isinstance(self._phase, words.Stopping) or not is_newest
+        expected = isinstance(self.phase, words.Stopping) or not is_newest
         served = None if current.ready is None else now - current.ready
         self.listeners.listen_again()
         self.terminal.prompting = self.terminal.prompting and not is_newest
@@ -295,16 +312,18 @@ class Supervisor:
         self.bus.publish(
             events.WorkerExited(generation=current.generation, pid=handle.pid, exit=ended, served=served, expected=expected)
         )
-        why = None if expected or doubted or current.refused is not None else explain(self.plan, current, ended, served, tail)
+        end = End(ended, handle.pid, served, tail)
+        why = None if expected or doubted or current.refused is not None else await explain(self.plan, current, end)
         if why is not None:
             self.bus.publish(events.Diagnosed(generation=current.generation, diagnosis=why))
         if current.refused is None and failed and not doubted:
             self.changes.failed()
-            serving = isinstance(self._phase, words.Starting) and self._phase.before > 0
+            serving = isinstance(self.phase, words.Starting) and self.phase.before > 0
             final, generation = self.plan.is_final, current.generation
             self.bus.publish(events.WorkerFailed(generation=generation, exit=ended, tail=tail, final=final, serving=serving))
         if not expected:
-            self.front.failure = in_words(current, ended, why, tail)
+            how = f"The worker (generation {current.generation}) ended: {ended.text}."
+            self.front.outage = events.Outage(generation=current.generation, how=how, diagnosis=why, tail=tail)
         refused = current.refused.code if current.refused is not None else None
         self.put(words.WorkerExited(current.generation, ended, now, current.listened, refused, doubted))
 
@@ -312,7 +331,7 @@ class Supervisor:
         """A server that ran in a thread has ended: a main thread that sleeps beside it is told, as by Ctrl-C."""
         await anyio.sleep(_SLEEPER)
         handle = current.handle
-        if handle is not None and not handle.serving() and isinstance(self._phase, words.Stopping):
+        if handle is not None and not handle.serving() and isinstance(self.phase, words.Stopping):
             handle.interrupt(link)
 
     async def over(self, link: Link) -> None:
@@ -326,6 +345,7 @@ class Supervisor:
         if current.handle is None or (current.ready is not None and not (current.server == "foreign" != server)):
             return
         current.ready, current.server = time.monotonic(), server
+        current.serves.set()
         if server == "foreign" and self.plan.limits.reload == "handover" and not any(w.announced for w in self.workers.values()):
             problem = "--reload handover needs devsup inside the server, to hand its listener from one worker to the next."
             remedy = "This one has no agent: run it with --reload drain (or restart)."
@@ -353,6 +373,7 @@ class Supervisor:
         if not current.forked:
             self.tasks.start_soon(self.forks.watch, lambda: current is self.current and current.generation in self.workers)
         self.front.serve(current.handle)
+        self.unhandled.look(current)
         self.changes.ready()
         for address in self.listeners.close_unserved(current.generation) if current.server != "foreign" else []:
             self.bus.publish(events.ListenerClosed(url=address.url))
@@ -362,38 +383,3 @@ class Supervisor:
     def _stop_limit(self) -> float | None:
         handle = self.current.handle
         return None if handle is not None and handle.is_debugged() else self.plan.limits.stop_timeout
-
-    # -- questions ---------------------------------------------------------------------------------------------------
-
-    async def active(self, limit: float = float("inf")) -> list[events.Active]:
-        """What a reload waits for, as the agents tell within `limit` seconds; with none under way, all that is active."""
-        found = list[events.Active]()
-        deferred = isinstance(self._phase, words.Serving) and self._phase.stale  # until an older worker has finished
-        asked = [each.handle for each in self.workers.values() if each.handle and not (deferred and each is self.current)]
-
-        async def ask(link: Link) -> None:
-            answer = await link.ask("status")
-            found.extend(events.Active(**item) for item in (answer["items"] if answer is not None else ()))
-
-        with anyio.move_on_after(limit):
-            links = [link for handle in asked for link in handle.serving()]
-            if asked and not links:
-                return await self.foreign.active()
-            async with anyio.create_task_group() as asking:
-                for link in links:
-                    asking.start_soon(ask, link)
-        return found
-
-    async def tell_status(self) -> None:
-        """What is active now, as an event: the answer to the key `s`."""
-        handle = self.current.handle
-        generation, pid = self.current.generation, handle.pid if handle is not None else None
-        phase = type(self._phase).__name__.lower()
-        self.bus.publish(events.Status(generation=generation, pid=pid, phase=phase, active=await self.active()))
-
-    async def _compile(self, paths: list[str]) -> list[events.BrokenFile]:
-        """What the worker's own interpreter thinks of changed files; without an agent nothing is checked."""
-        handle = self.current.handle
-        link = next(iter(handle.links), None) if handle is not None and paths else None
-        answer = await link.ask("compile", paths=paths) if link is not None else None
-        return [events.BrokenFile(**error) for error in answer["errors"]] if answer is not None else []

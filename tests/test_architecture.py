@@ -16,7 +16,7 @@ MAX_FILE_LINES = 400
 
 # Part -> the other parts of devsup that it may import.
 MAY_IMPORT: dict[str, set[str]] = {
-    "bus": {"events", "errors"},
+    "bus": {"decide", "events", "errors"},
     "config": {"events", "errors"},
     "decide": {"events", "errors"},
     "errors": set(),

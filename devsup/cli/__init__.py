@@ -14,7 +14,7 @@ class _Commands(click.Group):
     """Loads a verb's module when the verb is used: `--help` stays fast."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        return ["port", "run"]
+        return ["port", "run", "stacks"]
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "run":
@@ -25,6 +25,10 @@ class _Commands(click.Group):
             from devsup.cli.port import port
 
             return port
+        if cmd_name == "stacks":
+            from devsup.cli.stacks import stacks
+
+            return stacks
         return None
 
 
@@ -46,6 +50,12 @@ def cli() -> None:
     \b
       devsup port 8000
       devsup port 8000 --free
+
+    \b
+    Something hangs?
+
+    \b
+      devsup stacks
     """  # noqa: D301 - click looks for the character, which keeps the lines apart
 
 

@@ -15,6 +15,9 @@ _CHAINED = (
 )
 _FRAME = re.compile(r'\s*File "(?P<file>.+?)", line (?P<line>\d+)(?:, in (?P<function>.+))?$')
 _RAISED = re.compile(r"(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?$")
+_BOX = re.compile(r"[╭┌+][─-]+ Traceback \(most recent call last\) [─-]+[╮┐+]$")  # drawn by rich
+_BOXED_FRAME = re.compile(r"(?P<file>\S.*?):(?P<line>\d+) in (?P<function>.+)$")
+_BOXED_SOURCE = re.compile(r"[❱>]\s+\d+ (?P<source>.*)$")
 _LEVELS = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}  # a line of a log, in between
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 _GROUP = re.compile(r"(\s*)\+ Exception Group ")
@@ -38,6 +41,7 @@ class Raised(NamedTuple):
     type: str
     message: str
     frames: tuple[Frame, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -51,8 +55,9 @@ def last(output: Sequence[str]) -> tuple[Raised, ...]:
     chain: list[Raised] = []
     linked, at = False, 0
     while at < len(lines):
-        if lines[at].endswith(_HEAD):
-            raised, at = _read(lines, at + 1, lines[at][: -len(_HEAD)])
+        boxed = _BOX.search(lines[at])
+        if boxed is not None or lines[at].endswith(_HEAD):
+            raised, at = _read_box(lines, at + 1) if boxed else _read(lines, at + 1, lines[at][: -len(_HEAD)])
             if raised is not None:
                 chain = [*chain, raised] if linked else [raised]
             linked = False
@@ -62,7 +67,8 @@ def last(output: Sequence[str]) -> tuple[Raised, ...]:
             raised, at = _read(lines, at, "")
             chain = [raised] if raised is not None else chain
             continue
-        linked = linked or lines[at].strip(" |") in _CHAINED
+        text = lines[at].strip(" |")
+        linked = linked or text in _CHAINED or " ".join((text, *lines[at + 1 : at + 2])) in _CHAINED  # wrapped
         at += 1
     return tuple(chain)
 
@@ -90,6 +96,25 @@ def _read(lines: Sequence[str], at: int, prefix: str) -> tuple[Raised | None, in
             return Raised(raised["type"], message, tuple(frames)), end
         at += 1
     return None, at
+
+
+def _read_box(lines: Sequence[str], at: int) -> tuple[Raised | None, int]:
+    """As `_read`, of a traceback that is drawn into a box; a long path goes on in the next line."""
+    frames: list[Frame] = []
+    path = ""
+    while at < len(lines) and not lines[at].startswith(("╰", "└", "+-")):
+        text = lines[at].strip("│| ")
+        if frame := _BOXED_FRAME.match(f"{path}{' ' if path.endswith(' in') else ''}{text}"):
+            frames.append(Frame(frame["file"], int(frame["line"]), frame["function"], ""))
+        elif frames and (source := _BOXED_SOURCE.match(text)):
+            frames[-1] = frames[-1]._replace(source=re.sub(r"^[│| ]+", "", source["source"]).strip())
+        path = text if text.startswith("/") and not frame else ""
+        at += 1
+    raised = _RAISED.match(lines[at + 1]) if at + 1 < len(lines) else None
+    if raised is None:
+        return None, at + 1
+    message, end = _message(lines, at + 1, raised["message"] or "", "")
+    return Raised(raised["type"], message, tuple(frames)), end
 
 
 def _message(lines: Sequence[str], at: int, first: str, margin: str) -> tuple[str, int]:

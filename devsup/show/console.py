@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from devsup import events
+from devsup.show.failures import Failures, plain
+from devsup.show.text import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,7 @@ class Console:
         self._started: events.ServiceStarted | None = None
         self._first = True
         self._restarted = self._refused = False
+        self._failures = Failures(self._short, linked=colour, verbose=level == "verbose")
 
     def __call__(self, _at: float, _service: str, event: Event) -> None:
         """A subscriber of the bus."""
@@ -34,15 +36,8 @@ class Console:
             self._print(line, 2 if isinstance(event, events.Refused) else 1)
 
     def _print(self, markup: str, target: int) -> None:
-        from rich.console import Console as RichConsole  # noqa: PLC0415 - 50 ms that the first worker need not wait for
-        from rich.text import Text  # noqa: PLC0415
-
-        # Not rich's capture, which still writes to the terminal: that may be gone by now.
-        text = io.StringIO()
-        colour, width = self._colour, max(self._width, 40)
-        console = RichConsole(file=text, force_terminal=colour, no_color=not colour, width=width, highlight=False)
-        console.print(Text.assemble(("devsup ", "bold cyan"), Text.from_markup(markup)), soft_wrap=True)
-        self._write(text.getvalue(), target)
+        width = max(self._width, 40)
+        self._write(as_text([markup], colour=self._colour, width=width, label="devsup "), target)
 
     # -- one event, its lines -----------------------------------------------------------------------------------------
 
@@ -64,13 +59,19 @@ class Console:
             case events.WorkerExited():
                 return self._exited(event)
             case events.Diagnosed(diagnosis=diagnosis):
-                return self._why(diagnosis)
+                return self._failures.why(diagnosis)
             case events.WorkerFailed() | events.Refused():
                 return self._failed(event)
             case events.WorkLost():
                 return [_lost(event)]
             case events.DaemonLearned(name=name, origin=origin):
-                return [f"[dim]{_plain(name)}, from {_plain(origin)}, goes on for long: reloads no longer wait for it[/dim]"]
+                return [f"[dim]{plain(name)}, from {plain(origin)}, goes on for long: reloads no longer wait for it[/dim]"]
+            case events.StillStarting() | events.SlowStart() | events.LoopBlocked() | events.LoopFree() | events.NotStopping():
+                return self._failures.hanging(event)
+            case events.Stacks(stacks=found):
+                return self._failures.stacks(found)
+            case events.Unhandled():
+                return self._failures.unhandled(event)
             case _:
                 return self._simple(event)
 
@@ -85,15 +86,15 @@ class Console:
         started = self._started
         urls = " ".join(map(_linked, event.urls)) or "no port"
         server = "its own server" if event.server == "foreign" else event.server
-        lines = [f"{urls}  {_plain(server)}, pid {event.pid}, ready in {event.seconds:.2f} s"]
+        lines = [f"{urls}  {plain(server)}, pid {event.pid}, ready in {event.seconds:.2f} s"]
         if started is not None:
-            python = f"Python {event.python} {_plain(self._short(started.interpreter))} ({_plain(started.reason)}) · "
+            python = f"Python {event.python} {plain(self._short(started.interpreter))} ({plain(started.reason)}) · "
             lines.append(f"[dim]{python if event.python else ''}reload: {started.reload}[/dim]")
         if event.routes:
             routes = "1 route" if len(event.routes) == 1 else f"{len(event.routes)} routes"
             lines.append(f"[dim]{routes}{'' if self._level == 'verbose' else ' (--verbose lists them)'}[/dim]")
         if self._level == "verbose":
-            lines += [f"[dim]  {_plain(route)}[/dim]" for route in event.routes]
+            lines += [f"[dim]  {plain(route)}[/dim]" for route in event.routes]
         return lines
 
     def _reloaded(self, event: events.Reloaded) -> list[str]:
@@ -107,7 +108,7 @@ class Console:
     def _waiting(self, event: events.ReloadWaiting) -> list[str]:
         held = "; new connections are held" if event.held else ""
         lines = [f"{_waits_for(event.active)}{held} [dim](r reloads now)[/dim]"]
-        settings = sorted({f'"{_plain(each.stream)}" = "endless"' for each in event.active if each.stream})
+        settings = sorted({f'"{plain(each.stream)}" = "endless"' for each in event.active if each.stream})
         lines.extend(
             f"[dim]  if nobody waits for its end, put streams = {{ {each} }} into devsup.toml[/dim]" for each in settings
         )
@@ -117,10 +118,10 @@ class Console:
         lines = []
         for file in event.files[:_MOST_FILES]:
             lines.append(
-                f"[red]{_plain(file.problem)}[/red] in {_plain(self._short(file.path))}:{file.line}; the old code keeps serving"
+                f"[red]{plain(file.problem)}[/red] in {plain(self._short(file.path))}:{file.line}; the old code keeps serving"
             )
             if file.source:
-                lines.append(f"[dim]  {_plain(file.source.strip())}[/dim]")
+                lines.append(f"[dim]  {plain(file.source.strip())}[/dim]")
         if len(event.files) > _MOST_FILES:
             lines.append(f"and {len(event.files) - _MOST_FILES} more files that do not compile")
         return lines
@@ -134,23 +135,17 @@ class Console:
     def _failed(self, event: events.WorkerFailed | events.Refused) -> list[str]:
         if isinstance(event, events.Refused):
             self._refused = True
-            return [f"[red]{_plain(event.problem)}[/red] {_plain(event.remedy)}"]
+            return [f"[red]{plain(event.problem)}[/red] {plain(event.remedy)}"]
         if event.serving:
             return ["[red]the new code did not start[/red]: the old code keeps serving until a save that does"]
         return ["[red]it did not start[/red]" + ("" if event.final else ": save a file to try again")]
-
-    def _why(self, diagnosis: events.Diagnosis) -> list[str]:
-        lines, place = [f"[red]{_plain(diagnosis.text)}[/red]"], diagnosis.place
-        if place is not None and place.source:
-            lines.append(f"[dim]  {_plain(self._short(place.file))}:{place.line}[/dim]  {_plain(place.source)}")
-        return lines + ([_plain(diagnosis.remedy)] if diagnosis.remedy else [])
 
     def _simple(self, event: Event) -> list[str]:
         match event:
             case events.ChangeIgnored(path=path, reason=reason, more=more):
                 also = f" and {more} more" if more else ""
                 reason = reason.replace("imported it", "imported them") if more else reason
-                return [f"[dim]{_plain(self._short(path))}{also} changed; {_plain(reason)}: no reload[/dim]"]
+                return [f"[dim]{plain(self._short(path))}{also} changed; {plain(reason)}: no reload[/dim]"]
             case events.RestartScheduled(delay=delay, crashes=crashes):
                 self._restarted = True
                 return [f"starting it again in {delay:.2f} s{f' (crash {crashes} within a minute)' if crashes > 1 else ''}"]
@@ -159,11 +154,11 @@ class Console:
             case events.ForkServerReady() | events.ForkServerOff() | events.ForkDoubted() | events.NeverReady():
                 return self._forking(event)
             case events.ReloaderOff(name=name):
-                return [f"[dim]{_plain(name)}'s own reloader is off; devsup reloads, by its rules[/dim]"]
+                return [f"[dim]{plain(name)}'s own reloader is off; devsup reloads, by its rules[/dim]"]
             case events.ForeignServer(command=command):
                 return _foreign(command)
             case events.ListenerClosed(url=url):
-                return [f"[dim]{_plain(url)} is no longer served: closed[/dim]"]
+                return [f"[dim]{plain(url)} is no longer served: closed[/dim]"]
             case events.Status(phase=phase, pid=pid, active=active):
                 names = ", ".join(map(_work, active)) or "nothing"
                 return [f"{phase}, pid {pid}; active: {names}"]
@@ -172,10 +167,10 @@ class Console:
             case events.StopWaiting():
                 return [_stop_waiting(event)]
             case events.PlaceholderShown(urls=urls, reason=reason) if reason:
-                plain = [url for url in urls if not url.startswith("https:")]  # the certificate is the server's
-                return [f"[dim]clients of {' '.join(map(_linked, plain))} get 503 with the reason[/dim]"] if plain else []
+                shown = [url for url in urls if not url.startswith("https:")]  # the certificate is the server's
+                return [f"[dim]clients of {' '.join(map(_linked, shown))} get 503 with the reason[/dim]"] if shown else []
             case events.Trouble(text=text):
-                return [f"[dim]trouble: {_plain(text)}[/dim]"]
+                return [f"[dim]trouble: {plain(text)}[/dim]"]
             case events.Stopped(left=left) if left:
                 return [
                     f"[dim]ended {len(left)} leftover process{'es' if len(left) > 1 else ''}: {', '.join(map(str, left))}[/dim]"
@@ -187,10 +182,10 @@ class Console:
         match event:
             case events.ForkServerReady(modules=modules, memory=memory, left=left) if self._level == "verbose":
                 lines = [f"fork server: {modules} modules, {memory / 2**20:.0f} MiB"]
-                lines += [f"  left out: {_plain(name)}, because {_plain(reason)}" for name, reason in left]
+                lines += [f"  left out: {plain(name)}, because {plain(reason)}" for name, reason in left]
                 return [f"[dim]{line}[/dim]" for line in lines]
             case events.ForkServerOff(reason=reason, shown=shown) if shown or self._level == "verbose":
-                return [f"[dim]no fork server: {_plain(reason)}; reloads start cold[/dim]"]
+                return [f"[dim]no fork server: {plain(reason)}; reloads start cold[/dim]"]
             case events.ForkDoubted(how=how):
                 return [f"[dim]the forked worker ended with {how}: trying a cold start[/dim]"]
             case events.NeverReady(seconds=seconds):
@@ -201,16 +196,16 @@ class Console:
     def _reloading(self, event: Event) -> list[str]:
         match event:
             case events.ReloadStarted(files=files):
-                names = ", ".join(_plain(self._short(path)) for path in files[:3]) + (
+                names = ", ".join(plain(self._short(path)) for path in files[:3]) + (
                     f" and {len(files) - 3} more" if len(files) > 3 else ""
                 )
                 return [f"{names} changed: reload" if files else "reload"]
             case events.ReloadSuspended(files=files):
-                return [_suspended(_plain(self._short(path))) for path in files[:_MOST_FILES]]
+                return [_suspended(plain(self._short(path))) for path in files[:_MOST_FILES]]
             case events.FirstAnswer(seconds=seconds) if self._level == "verbose":
                 return [f"[dim]  first answer {seconds * 1000:.0f} ms after the save[/dim]"]
             case events.ReloadCancelled(reason=reason):
-                return [f"[dim]reload called off: {_plain(reason)}[/dim]"]
+                return [f"[dim]reload called off: {plain(reason)}[/dim]"]
             case events.StreamLearned():
                 return [_learned(event)] if event.decision == "endless" or self._level == "verbose" else []
             case _:
@@ -230,6 +225,9 @@ _LOUD = (
     events.WorkerExited,
     events.WorkerFailed,
     events.Diagnosed,
+    events.LoopBlocked,
+    events.NotStopping,
+    events.Unhandled,
     events.RestartScheduled,
     events.CrashLoop,
     events.SyntaxBroken,
@@ -244,13 +242,13 @@ def _guarding(event: Event) -> list[str]:
         case events.SecondListener(url=url, where=where, pid=pid, holder=holder):
             who = f"pid {pid}" if pid is not None else "somebody else"
             remedy = f" End it: kill {pid}" if pid is not None else ""
-            return [f"[red]{_plain(_localhost(url))} may reach {who} on {_plain(where)}[/red]: {_plain(holder)}.{remedy}"]
+            return [f"[red]{plain(_localhost(url))} may reach {who} on {plain(where)}[/red]: {plain(holder)}.{remedy}"]
         case events.SecondListenerGone(url=url, where=where):
-            return [f"nobody else listens on {_plain(where)} any more: {_plain(_localhost(url))} reaches this service alone"]
+            return [f"nobody else listens on {plain(where)} any more: {plain(_localhost(url))} reaches this service alone"]
         case events.LeftoversEnded(pids=pids):
             return [f"a devsup was killed here, and left pid {', '.join(map(str, pids))}: ended"]
         case events.BrowserNotOpened(url=url):
-            return [f"[dim]{_plain(url)} is open in a browser since the first start: not opened again[/dim]"]
+            return [f"[dim]{plain(url)} is open in a browser since the first start: not opened again[/dim]"]
         case _:
             return []
 
@@ -264,9 +262,9 @@ def _localhost(url: str) -> str:
 
 def _work(each: events.Active) -> str:
     if not each.origin:
-        return f"{_plain(each.name)} {each.age:.1f} s"
+        return f"{plain(each.name)} {each.age:.1f} s"
     times = f"{each.count} × " if each.count > 1 else ""
-    return f"{times}{_plain(each.name)}, from {_plain(each.origin)}, {each.age:.1f} s"
+    return f"{times}{plain(each.name)}, from {plain(each.origin)}, {each.age:.1f} s"
 
 
 def _waits_for(active: list[events.Active]) -> str:
@@ -290,19 +288,19 @@ def _counted(active: list[events.Active], what: str) -> str:
 
 def _lost(event: events.WorkLost) -> str:
     if not event.origin:
-        detail = f": {_plain(event.detail)}" if event.detail else ""
-        return f"[red]lost[/red]: {_plain(event.name)} after {event.age:.1f} s{detail}"
+        detail = f": {plain(event.detail)}" if event.detail else ""
+        return f"[red]lost[/red]: {plain(event.name)} after {event.age:.1f} s{detail}"
     tasks = "1 background task" if event.count == 1 else f"{event.count} background tasks"
-    return f"[red]{tasks} lost[/red]: {_plain(event.name)}, from {_plain(event.origin)}, after {event.age:.1f} s"
+    return f"[red]{tasks} lost[/red]: {plain(event.name)}, from {plain(event.origin)}, after {event.age:.1f} s"
 
 
 def _foreign(command: str) -> list[str]:
     lines = ["[dim]devsup is not inside this server: it watches the port, and clients are refused during a restart[/dim]"]
-    return [*lines, f"[dim]  to reload it on saves: [/dim]{_plain(command)}"] if command else lines
+    return [*lines, f"[dim]  to reload it on saves: [/dim]{plain(command)}"] if command else lines
 
 
 def _learned(event: events.StreamLearned) -> str:
-    route = _plain(event.route)
+    route = plain(event.route)
     if event.decision == "work":
         return f"[dim]{route} streams answers that end: reloads wait for it[/dim]"
     undo = f'put streams = {{ "{route}" = "work" }} into devsup.toml'
@@ -316,11 +314,4 @@ def _suspended(name: str) -> str:
 
 def _linked(url: str) -> str:
     """A link, where rich's markup can say it: an IPv6 address has brackets."""
-    return f"[bold]{_plain(url)}[/bold]" if "[" in url else f"[link={url}][bold]{url}[/bold][/link]"
-
-
-def _plain(text: str) -> str:
-    """Text that is nobody's markup, and holds no control characters of somebody's file name."""
-    from rich.markup import escape  # noqa: PLC0415 - loaded with the first line anyway
-
-    return escape("".join(char if char.isprintable() else "?" for char in text))
+    return f"[bold]{plain(url)}[/bold]" if "[" in url else f"[link={url}][bold]{url}[/bold][/link]"

@@ -27,6 +27,7 @@ class Forked:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.peak = 0
         self._status: int | None = None
         self._told = anyio.Event()
 
@@ -35,9 +36,9 @@ class Forked:
         """As of Process."""
         return not self._told.is_set()
 
-    def tell(self, status: int) -> None:
-        """It has ended with this code, or minus this signal."""
-        self._status = status
+    def tell(self, status: int, peak: int = 0) -> None:
+        """It has ended with this code, or minus this signal; it had so many bytes of memory at most."""
+        self._status, self.peak = status, peak
         self._told.set()
 
     async def wait(self) -> int:
@@ -60,7 +61,7 @@ class ForkServer:
         self.modules: frozenset[str] = frozenset()
         self.changed_environ: Mapping[str, str | None] = {}
         self._children: dict[int, Forked] = {}
-        self._ended: dict[int, int] = {}  # pid -> status
+        self._ended: dict[int, Mapping[str, Any]] = {}  # pid -> how
         self._paths: frozenset[str] = frozenset()
         self._stamps: dict[str, tuple[int, int]] = {}
         self._is_watched = self._is_stale = False
@@ -111,16 +112,16 @@ class ForkServer:
             return None
         child = self._children[answer["pid"]] = Forked(answer["pid"])
         if child.pid in self._ended:
-            self.exited({"pid": child.pid, "status": self._ended.pop(child.pid)})
+            self.exited(self._ended.pop(child.pid))
         return child
 
     def exited(self, message: Mapping[str, Any]) -> None:
         """One of its workers has ended."""
         child = self._children.pop(message["pid"], None)
         if child is None:  # it was over before anybody had heard of it
-            self._ended[message["pid"]] = message["status"]
+            self._ended[message["pid"]] = message
         else:
-            child.tell(message["status"])
+            child.tell(message["status"], message["peak"])
 
     async def leave(self) -> None:
         """Let it end once its workers have."""

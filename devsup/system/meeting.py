@@ -16,12 +16,17 @@ def runtime_folder() -> str:
     return base if os.access(base, os.W_OK) and len(os.fsencode(base)) <= _LONGEST else "/tmp"  # noqa: S108 - as said
 
 
+def folder_of(run: str) -> str:
+    """Where a run of devsup has its sockets and files."""
+    return f"{runtime_folder()}/devsup-{run}"
+
+
 class Meeting:
     """The bound socket, its path, and the token of this run of devsup. A context: the folder goes with it."""
 
     def __init__(self) -> None:
         self.run = os.urandom(8).hex()
-        self.folder = f"{runtime_folder()}/devsup-{self.run}"
+        self.folder = folder_of(self.run)
         os.mkdir(self.folder, 0o700)  # noqa: PTH102 - pathlib would cost the first worker 4 ms
         self.path = f"{self.folder}/link"
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -38,9 +43,13 @@ class Meeting:
         """The two variables by which its processes find us."""
         return {"DEVSUP_LINK": self.path, "DEVSUP_TOKEN": self.token(whose)}
 
+    def box(self, generation: int) -> str:
+        """The black box of that generation's processes: there as soon as one of them has an agent."""
+        return f"{self.path}.{self.token(generation)}"
+
     def has_agent(self, generation: int) -> bool:
         """Whether any process of that generation has an agent, linked or not."""
-        return os.path.exists(f"{self.path}.{self.token(generation)}")  # noqa: PTH110
+        return os.path.exists(self.box(generation))  # noqa: PTH110
 
     def __enter__(self) -> Self:
         return self

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from anyio.abc import TaskGroup
 
@@ -29,21 +30,52 @@ _HOSTS = re.compile(rb"\r\nhost:", re.IGNORECASE)
 _FORWARDED = re.compile(rb"\r\n(?:x-forwarded-|forwarded:|cf-)", re.IGNORECASE)
 
 
-async def answer(
-    listeners: Iterable[socket.socket], idle: set[socket.socket], reason: Callable[[], str], answers: TaskGroup
-) -> None:
+class Asked(NamedTuple):
+    """What is read off a request's head. `seen` is the version of the page that asks for news, "" where none does."""
+
+    method: str
+    accept: str
+    agent: str
+    seen: str
+    is_local: bool
+
+
+class Answer(Protocol):
+    """A 503's content."""
+
+    @property
+    def kind(self) -> str:
+        """Its media type."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Further headers."""
+
+    @property
+    def body(self) -> bytes:
+        """Its bytes."""
+
+
+class Desk(NamedTuple):
+    """Who gives the answers: `respond(asked)`, None once a worker serves, and `news(seen)`, which returns when there are any."""
+
+    respond: Callable[[Asked], Answer | None]
+    news: Callable[[str], Awaitable[None]]
+
+
+async def answer(listeners: Iterable[socket.socket], idle: set[socket.socket], desk: Desk, answers: TaskGroup) -> None:
     """Answer on each listener until cancelled, and on the `idle` connections, of which those are taken that ask.
 
-    `reason()` is shown to clients on this machine only. Who is answered is so in `answers`, which outlives this.
+    Who is answered is so in `answers`, which outlives this.
     """
     async with anyio.create_task_group() as tasks:
         for connection in list(idle):
-            tasks.start_soon(_wait, connection, idle, reason, answers)
+            tasks.start_soon(_wait, connection, idle, desk, answers)
         for listener in listeners:
-            tasks.start_soon(_accept, listener, reason, answers)
+            tasks.start_soon(_accept, listener, desk, answers)
 
 
-async def _accept(listener: socket.socket, reason: Callable[[], str], answers: TaskGroup) -> None:
+async def _accept(listener: socket.socket, desk: Desk, answers: TaskGroup) -> None:
     while True:
         await anyio.wait_readable(listener)
         try:
@@ -51,25 +83,56 @@ async def _accept(listener: socket.socket, reason: Callable[[], str], answers: T
         except (BlockingIOError, ConnectionError):
             continue
         connection.setblocking(False)
-        answers.start_soon(_serve, connection, reason)
+        answers.start_soon(_serve, connection, desk)
 
 
-async def _wait(connection: socket.socket, idle: set[socket.socket], reason: Callable[[], str], answers: TaskGroup) -> None:
+async def _wait(connection: socket.socket, idle: set[socket.socket], desk: Desk, answers: TaskGroup) -> None:
     await anyio.wait_readable(connection)
     idle.remove(connection)
-    answers.start_soon(_serve, connection, reason)
+    answers.start_soon(_serve, connection, desk)
 
 
-async def _serve(connection: socket.socket, reason: Callable[[], str]) -> None:
+async def _serve(connection: socket.socket, desk: Desk) -> None:
     with connection, suppress(OSError):
         head = b""
         with anyio.move_on_after(_HEAD_LIMIT):
             head = await _peek_head(connection)
         if _HTTP.match(head):
-            await _send(connection, _page(reason() if _is_local(connection.getpeername()[0], head) else ""))
+            asked = _read(connection.getpeername()[0], head)
+            if asked.seen and asked.is_local and not await _has_waited(connection, len(head), desk.news(asked.seen)):
+                return
+            await _send(connection, _response(desk.respond(asked), with_body=asked.method != "HEAD"))
             connection.shutdown(socket.SHUT_WR)
             with anyio.move_on_after(_LINGER):
                 await _read_on(connection)
+
+
+async def _has_waited(connection: socket.socket, head: int, news: Awaitable[None]) -> bool:
+    """Whether there are news before the client leaves."""
+    connection.recv(head)
+    has_left = False
+    async with anyio.create_task_group() as tasks:
+
+        async def leave() -> None:
+            nonlocal has_left
+            await anyio.wait_readable(connection)
+            has_left = True
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(leave)
+        await news
+        tasks.cancel_scope.cancel()
+    return not has_left
+
+
+def _read(peer: str, head: bytes) -> Asked:
+    fields = {}
+    for line in head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")[1:]:
+        name, _, value = line.partition(":")
+        fields[name.strip().lower()] = value.strip()
+    method = head.split(b" ", 1)[0].decode("latin-1")
+    accept, agent, seen = (fields.get(name, "") for name in ("accept", "user-agent", "x-devsup-seen"))
+    return Asked(method, accept, agent, seen, _is_local(peer, head))
 
 
 def _is_local(peer: str, head: bytes) -> bool:
@@ -97,14 +160,15 @@ async def _peek_head(connection: socket.socket) -> bytes:
         head = peeked
 
 
-def _page(reason: str) -> bytes:
-    body = ("devsup: the server is not running.\n\n" + (reason or "Its terminal says why.")).encode()
+def _response(found: Answer | None, *, with_body: bool) -> bytes:
+    if found is None:
+        return b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
+    further = "".join(f"{name}: {value}\r\n" for name, value in found.headers.items())
     head = (
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
-        f"Content-Length: {len(body)}\r\nRetry-After: 1\r\nCache-Control: no-store\r\n"
-        "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+        f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: {found.kind}\r\nContent-Length: {len(found.body)}\r\n"
+        f"Retry-After: 1\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n{further}Connection: close\r\n\r\n"
     )
-    return head.encode() + body
+    return head.encode("latin-1", "replace") + (found.body if with_body else b"")
 
 
 async def _send(connection: socket.socket, data: bytes) -> None:

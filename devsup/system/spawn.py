@@ -45,6 +45,10 @@ class Process(Protocol):
         """Its number."""
 
     @property
+    def peak(self) -> int:
+        """The most memory it has had, in bytes, once it has ended; 0 where that is not known."""
+
+    @property
     def is_running(self) -> bool:
         """Whether nobody knows of its end yet."""
 
@@ -58,6 +62,7 @@ class Child:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
         self.pid = process.pid
+        self.peak = 0
 
     @property
     def is_running(self) -> bool:
@@ -70,7 +75,11 @@ class Child:
 
         if not await ended(self.pid):
             await anyio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True)
-        return self._process.wait()
+        if self._process.returncode is None:
+            _, status, usage = os.wait4(self.pid, 0)  # noqa: ASYNC222 - it has ended
+            self._process.returncode = os.waitstatus_to_exitcode(status)
+            self.peak = usage.ru_maxrss * (1024 if sys.platform == "linux" else 1)
+        return self._process.returncode
 
 
 async def ended(pid: int) -> bool:

@@ -14,11 +14,15 @@ import sys
 import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 PRINTS = "print(1)"
 MODULES = "import sys; print(sorted(sys.modules))"
-OPEN = "import os; print(sorted(int(fd) for fd in os.listdir('/proc/self/fd'))[:-1])"
+OPEN = (
+    "import os; print(sorted(int(fd) for fd in os.listdir('/proc/self/fd')"
+    " if os.path.exists(f'/proc/self/fd/{fd}') and '/devsup-' not in os.readlink(f'/proc/self/fd/{fd}')))"
+)
 MAIN = sys.modules["__main__"]
 
 
@@ -52,7 +56,12 @@ def of_interpreter() -> dict[str, object]:
 
 
 def open_descriptors() -> list[int]:
-    return sorted(int(fd) for fd in os.listdir("/proc/self/fd"))  # noqa: PTH208 - pathlib would hold more open
+    """All but the black box, which every Python process of a worker has open."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):  # noqa: PTH208 - pathlib would hold more open
+        with suppress(OSError):
+            found += [int(fd)] if "/devsup-" not in os.readlink(f"/proc/self/fd/{fd}") else []  # noqa: PTH115 - as above
+    return sorted(found)
 
 
 def of_process() -> dict[str, object]:

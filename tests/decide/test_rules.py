@@ -11,6 +11,8 @@ import pytest
 
 from devsup.decide.rules import Evidence, diagnose
 from devsup.events import Diagnosis, Exit
+from devsup.explain import last_raised
+from devsup.system.blackbox import parse
 
 EXITS = Path(__file__).with_name("exits")
 
@@ -36,14 +38,55 @@ def said_of(name: str, **more: Any) -> Diagnosis:
     return diagnose(evidence._replace(**more))
 
 
+def left(name: str) -> dict[str, Any]:
+    """What devsup's agent knew of it."""
+    found = parse("\n".join(RECORDED[name]["left"]))
+    return {"exceptions": last_raised(found, 0), "native": found.text}
+
+
 def test_every_program_is_recorded() -> None:
     assert list(RECORDED) == list(PROGRAMS)
 
 
+@pytest.mark.parametrize("agent", [True, False], ids=["agent", "blind"])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_the_cause(name: str) -> None:
-    found, expected = said_of(name), PROGRAMS[name]
+def test_the_cause(name: str, agent: bool) -> None:
+    found, expected = said_of(name, **(left(name) if agent else {})), PROGRAMS[name]
     assert (found.rule, expected.says in found.cause) == (expected.rule, True), found.cause
+
+
+@pytest.mark.parametrize("name", ["rich-box", "chained", "in-a-library", "not-installed", "a-note", "deep", "custom-error"])
+def test_what_the_agent_has_seen_needs_no_output(name: str) -> None:
+    found, expected = said_of(name, output=[], **left(name)), PROGRAMS[name]
+    assert (found.rule, expected.says in found.cause) == (expected.rule, True), found.cause
+
+
+def test_notes_and_what_came_before_are_evidence() -> None:
+    assert "note: while reading port" in said_of("a-note", **left("a-note")).evidence
+    assert "before it: KeyError: 'x'" in said_of("rich-box-chained").evidence
+
+
+def test_where_native_code_has_crashed() -> None:
+    found = said_of("segfault-in-a-library", **left("segfault-in-a-library"))
+    assert found.place is not None
+    assert (found.place.line, found.place.function) == (3, "load_model")
+    assert "in ctypes.string_at, called from main.py:3" in found.cause
+
+
+def test_a_kill_for_want_of_memory() -> None:
+    found = said_of("killed", oom_kills=(1, 1), peak=3 << 30, served=8.1)
+    assert (found.rule, found.sure) == ("out-of-memory", True)
+    assert found.cause == "The kernel killed it for want of memory, with 3072 MiB after 8.1 s of service"
+    assert not said_of("killed", oom_kills=(0, 1)).sure, "somebody else's, perhaps"
+    assert said_of("killed").rule == "killed"
+
+
+def test_a_server_that_never_came_up_and_says_that_all_is_well() -> None:
+    assert "before it listened on 127.0.0.1:8000" in said_of("clean", intended="127.0.0.1:8000").cause
+
+
+def test_what_was_printed_while_it_served_is_only_probable() -> None:
+    assert not said_of("logged", served=10.0).sure
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -551,7 +551,7 @@ CAUSES = {
     "syntax": ("app = (\n", "main.py:1 does not compile: '(' was never closed"),
     "module": ("import nosuchpackage\n", "Module nosuchpackage is not installed in "),
     "setting": ("import os\nos.environ['NO_SUCH_SETTING']\n", "The environment has no NO_SUCH_SETTING (main.py:2)"),
-    "native": ("import os\nos.abort()\n", "It crashed in native code (SIGABRT)"),
+    "native": ("import os\nos.abort()\n", "It crashed in native code (SIGABRT: Aborted) in main.py:2"),
 }
 
 
@@ -573,7 +573,8 @@ def test_why_it_died_while_it_served_is_said(app: App) -> None:
     run = app.run()
     kill(run, 1, signal.SIGSEGV)
     found = run.wait_for("Diagnosed")["diagnosis"]
-    assert found["cause"].startswith("It crashed in native code (SIGSEGV) after ")
+    assert found["cause"].startswith("It crashed in native code (SIGSEGV: Segmentation fault) in ")
+    assert " s of service" in found["cause"]
     run.ready(2)
 
 

@@ -68,6 +68,7 @@ async def ws(websocket: WebSocket) -> None:
         await websocket.send_text(f"{text} {VERSION}")
 """
 LOOPS = [("asyncio", "h11"), ("asyncio", "httptools"), ("uvloop", "h11"), ("uvloop", "httptools")]
+OFTEN = [LOOPS[0], *(pytest.param(*each, marks=pytest.mark.soak) for each in LOOPS[1:3]), LOOPS[3]]
 
 
 class App:
@@ -327,7 +328,7 @@ def many(port: int, count: int) -> Iterator[list[socket.socket]]:
 
 
 @pytest.mark.parametrize("mode", ["drain", "handover"])
-@pytest.mark.parametrize(("loop", "http"), LOOPS)
+@pytest.mark.parametrize(("loop", "http"), OFTEN)
 def test_a_thousand_idle_connections_survive_and_answer_from_new_code(app: App, mode: str, loop: str, http: str) -> None:
     # A server of its own can hold no more than its limit, which devsup leaves as it was given.
     run = app.run(mode=mode, loop=loop, http=http)

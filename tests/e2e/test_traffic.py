@@ -360,7 +360,7 @@ def test_nothing_lost_on_fresh_connections_over_two_hundred_reloads(
 # -- saves in quick succession ----------------------------------------------------------------------------------------
 
 MOMENTS = ["ReloadStarted", "WorkerSpawned", "WorkerReady"]
-BOTH = [SERVERS[0], SERVERS[3], SERVERS[4]]
+BOTH = [SERVERS[0], pytest.param(*SERVERS[3].values, id=SERVERS[3].id, marks=pytest.mark.soak), SERVERS[4]]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -19,6 +19,7 @@ import sys
 
 _HOOKS = {
     "_frozen_importlib_external": "bytecode",
+    "threading": "blackbox",
     "socket": "sockets",
     "socketserver": "servers.socketserver",
     "http.server": "servers.socketserver",
@@ -29,6 +30,8 @@ _HOOKS = {
     "pydevd": "debugger",
     "werkzeug.serving": "servers.werkzeug",
     "flask.cli": "servers.werkzeug",
+    "flask.app": "active.failures",
+    "django.core.handlers.exception": "active.failures",
     "uvicorn.config": "servers.uvicorn",
     "uvicorn.server": "servers.uvicorn",
     "uvicorn.supervisors.multiprocess": "servers.uvicorn",
@@ -109,7 +112,9 @@ def is_fork_server():
 def begin(environ=None):
     """The program is about to run in this process, which was started with this environment (None: with what it has)."""
     start_environment.update(environ or os.environ)
-    _sign()
+    from devsup_agent import blackbox
+
+    blackbox.begin()
     # Apps start their schedulers only in the child of a reloader; a worker is one (DESIGN 4).
     for name in ("WERKZEUG_RUN_MAIN", "RUN_MAIN"):
         os.environ.setdefault(name, "true")
@@ -123,17 +128,11 @@ def begin(environ=None):
 
 def _end():
     """All that the program does has been done: what follows is the interpreter's own end."""
+    if "devsup_agent.blackbox" in sys.modules:  # a fork server has none
+        sys.modules["devsup_agent.blackbox"].end()
     if "devsup_agent.agent" in sys.modules:
         with guard("the end"):
             sys.modules["devsup_agent.agent"].agent.over()
-
-
-def _sign():
-    """An empty file beside the link: there is an agent, which need not be connected for it."""
-    try:
-        os.close(os.open(os.environ["DEVSUP_LINK"] + "." + os.environ["DEVSUP_TOKEN"], os.O_CREAT | os.O_WRONLY, 0o600))
-    except (OSError, KeyError):
-        return
 
 
 def _run_after(spec, part):

@@ -8,7 +8,7 @@ import threading
 import time
 
 from devsup_agent import finder, modules, wire
-from devsup_agent.active import background, jobs
+from devsup_agent.active import background, heart, jobs
 
 _UNKNOWN = 0.3  # seconds from listening until a server that nobody knows is taken to serve
 _YIELDING = 10  # how nice the rest of an ended program is
@@ -39,6 +39,7 @@ class Agent:
         self._wanted = False  # the link, once there is a worker
         self.waits = False  # for a fork to be the worker
         self.background = background.Background(self)
+        self.heart = heart.Heart(self)
 
     # -- the link -------------------------------------------------------------------------------------------------
 
@@ -119,6 +120,7 @@ class Agent:
 
     def _read(self, link):
         self._reader = threading.get_ident()
+        self.send("reader", thread=threading.get_native_id())
         for messages in iter(link.receive, None):
             for message, fds in messages:
                 try:
@@ -139,11 +141,15 @@ class Agent:
         elif op == "settings":
             self.settings = message
         elif op == "status":
-            self.send("active", id=message["id"], items=[*self._active(), *self.background.items()])
+            self.send("active", id=message["id"], items=[*self.active(), *self.background.items()])
         elif op == "imports":
             from devsup_agent import preload
 
             self.send("imported", id=message["id"], **preload.wanted())
+        elif op == "stacks":
+            from devsup_agent import stacks
+
+            self.send("stacked", id=message["id"], **stacks.described(self.servers))
         elif op == "compile":
             self.send("compiled", id=message["id"], errors=modules.compile_errors(message["paths"]))
         elif op == "connections":
@@ -201,7 +207,8 @@ class Agent:
         for server in list(self.servers):
             server.stop(cut)
 
-    def _active(self):
+    def active(self):
+        """What the servers of this process have in hand: [{name, age, stream}]."""
         return [item for server in self.servers for item in server.active()]
 
     # -- what the hooks report --------------------------------------------------------------------------------------

@@ -72,10 +72,10 @@ class _Server:
         self._poll.unregister(pidfd)
         os.close(pidfd)
         pid = self._children.pop(pidfd)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        _, status, usage = os.wait4(pid, 0)
         if pid in self._workers:
             self._workers.remove(pid)
-            self._link.send("exited", pid=pid, status=status)
+            self._link.send("exited", pid=pid, status=os.waitstatus_to_exitcode(status), peak=usage.ru_maxrss * 1024)
         elif self._spare is not None and self._spare[0] == pid:
             self._drop_spare()
 

@@ -1,5 +1,7 @@
 """Programs that fail, each in one way: their files, their command, and what is expected to be said of it."""
 
+# ruff: noqa: E501 - one line a case
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -22,10 +24,25 @@ SCRIPT = ["python", "main.py"]
 
 
 def main(name: str, text: str, rule: str, says: str, command: list[str] | None = None, **more: str) -> Program:
-    files = {"main.py": text, **{f"{file.replace('__', '/')}.py": content for file, content in more.items()}}
+    files = {
+        "main.py": text,
+        **{f"{file.replace('__', '/').replace('site_packages', 'site-packages')}.py": content for file, content in more.items()},
+    }
     return Program(name, files, command or SCRIPT, rule, says)
 
 
+POOL = """
+def connect(left):
+    try:
+        if left:
+            connect(left - 1)
+        else:
+            raise OSError("no route")
+    except Exception:
+        raise ConnectionError(left)
+
+connect(4)
+"""
 PROGRAMS = [
     main("syntax", "def f(:\n    pass\n", "syntax", "main.py:1 does not compile"),
     main("syntax-uvicorn", "app = (\n", "syntax", "main.py:1 does not compile", UVICORN),
@@ -122,4 +139,80 @@ PROGRAMS = [
         "shared-library",
         "has no libcuda.so.1",
     ),
+    main(
+        "rich-box",
+        "from rich.traceback import install\ninstall(show_locals=True)\ndef f(x):\n    return x / 0\nf(1)\n",
+        "exception",
+        "ZeroDivisionError: division by zero (main.py:4)",
+    ),
+    main(
+        "rich-box-caught",
+        "import sys\nfrom rich.console import Console\ndef load():\n    return {}['model']\ntry:\n    load()\nexcept Exception:\n"
+        "    Console().print_exception()\n    sys.exit(1)\n",
+        "exception",
+        "KeyError: 'model' (main.py:4)",
+    ),
+    main(
+        "rich-box-chained",
+        "import sys\nfrom rich.console import Console\ndef load():\n    try:\n        {}['x']\n    except KeyError as exc:\n"
+        "        raise ValueError('no model') from exc\ntry:\n    load()\nexcept Exception:\n    Console(width=40).print_exception()\n"
+        "    sys.exit(1)\n",
+        "exception",
+        "ValueError: no model (main.py:7)",
+    ),
+    main(
+        "launcher-caught",
+        "import sys, traceback\ntry:\n    import app\nexcept Exception:\n    traceback.print_exc()\n    print('start failed')\n    sys.exit(1)\n",
+        "exception",
+        "RuntimeError: the cache is cold (app.py:2)",
+        app="def go():\n    raise RuntimeError('the cache is cold')\ngo()\n",
+    ),
+    main(
+        "five-chained-in-libraries",
+        "import runpy, sys\nsys.path.insert(0, 'lib/python3/site-packages')\nrunpy.run_module('pool', run_name='__main__')\n",
+        "exception",
+        "ConnectionError: 4",
+        lib__python3__site_packages__pool=POOL,
+    ),
+    main("asks", "name = input('Name of the project? ')\n", "question", "It asks a question on its standard input (main.py:1)"),
+    main("relative", "from . import other\n", "relative-import", "relative import (main.py:1)", other=""),
+    main("option", "", "usage", "--prot", ["python", "-m", "uvicorn", "main:app", "--prot", "0"]),
+    main(
+        "option-argparse",
+        "import argparse\nargparse.ArgumentParser().parse_args()\n",
+        "usage",
+        "unrecognized arguments: --prot",
+        [*SCRIPT, "--prot"],
+    ),
+    main("no-memory", "x = bytearray(1 << 60)\n", "out-of-memory", "more memory than there is (main.py:1)"),
+    main("killed-behind-a-shell", "", "killed", "Somebody killed it (SIGKILL)", ["sh", "-c", "sh -c 'kill -9 $$'; exit $?"]),
+    main(
+        "old-package",
+        "import sys\nsys.path.insert(0, 'lib/python3/site-packages')\nimport oldlib\noldlib.run()\n",
+        "version",
+        "The installed oldlib has no oldlib.run (main.py:4)",
+        lib__python3__site_packages__oldlib="X = 1\n",
+    ),
+    main(
+        "cuda-driver",
+        "raise RuntimeError('CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version ; GPU=0')\n",
+        "cuda",
+        "The CUDA driver is older than the CUDA runtime",
+    ),
+    main("os-exit", "import os\nprint('giving up', flush=True)\nos._exit(7)\n", "exit-code", "exit code 7: giving up"),
+    main("exits-in-silence", "import sys\nsys.exit(4)\n", "exit-code", "exit code 4"),
+    main("exits-with-a-text", "import sys\nsys.exit('no licence file')\n", "exit-code", "no licence file"),
+    main(
+        "a-note",
+        "try:\n    int('x')\nexcept ValueError as exc:\n    exc.add_note('while reading port')\n    raise\n",
+        "exception",
+        "invalid literal for int() with base 10: 'x' (main.py:2)",
+    ),
+    main(
+        "segfault-in-a-library",
+        "import ctypes\ndef load_model():\n    ctypes.string_at(0)\nload_model()\n",
+        "native-crash",
+        "SIGSEGV",
+    ),
+    main("abort-in-a-library", "import ctypes\nctypes.CDLL(None).abort()\n", "native-crash", "SIGABRT"),
 ]

@@ -6,7 +6,7 @@ import typing
 from time import monotonic
 
 from devsup_agent import guard, loops
-from devsup_agent.active import in_flight, work
+from devsup_agent.active import failures, in_flight, work
 from devsup_agent.active.owners import enter, owner
 from devsup_agent.active.websocket import WebSocket
 
@@ -125,12 +125,16 @@ class Tracker:
 
         enter(request)
         self.requests.add(request)
+        self.agent.heart.stir_here()
         self.look()
         try:
             await app(scope, heard, tracked)
         except asyncio.CancelledError:
             if not request.cut:
                 raise
+        except Exception as exc:
+            failures.of_record(request, exc)
+            raise
         finally:
             self.requests.discard(request)
             self.agent.background.leave(request)
@@ -139,11 +143,15 @@ class Tracker:
     async def _websocket(self, app, scope, receive, send):
         websocket = WebSocket(self, scope["path"], receive, send, scope.get("client"))
         self.websockets.add(websocket)
+        self.agent.heart.stir_here()
         try:
             await app(scope, websocket.receive, websocket.send)
         except asyncio.CancelledError:
             if not websocket.cut:
                 raise
+        except Exception as exc:
+            failures.of_record(websocket, exc)
+            raise
         finally:
             self.websockets.discard(websocket)
             websocket.finished()

@@ -91,6 +91,7 @@ class Background:
     def stir(self, loop):
         """A request has come after a while without any: look soon what it has left behind. On the loop's own thread."""
         self.resting = False
+        self._agent.heart.stir(loop)
         loop.call_later(LOOK, self._settle, loop)
 
     def _settle(self, loop):

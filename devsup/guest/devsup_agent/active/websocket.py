@@ -95,6 +95,7 @@ class WebSocket:
     def took(self):
         """The app has a message."""
         self.in_hand = self._asked = True
+        agent.heart.stir_here()
         self.started, self._pushed, self._streak = time.monotonic(), None, False
         self._changed()
 

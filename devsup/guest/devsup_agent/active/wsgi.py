@@ -3,7 +3,7 @@
 import threading
 
 from devsup_agent import guard
-from devsup_agent.active import work
+from devsup_agent.active import failures, work
 
 here = threading.local()  # .request: the record that this thread works on, where the server keeps it
 
@@ -43,7 +43,9 @@ def wrap(app, drain):
 
         try:
             return _watched(app(environ, begin), request, over)
-        except BaseException:
+        except BaseException as exc:
+            if isinstance(exc, Exception):
+                failures.of_record(request, exc)
             if over is not None:
                 over()
             raise

@@ -109,6 +109,7 @@ class Drain:
         owners.enter(record)
         with self._lock:
             self._records.add(record)
+        agent.heart.stir_here()
         return record
 
     def end(self, record):

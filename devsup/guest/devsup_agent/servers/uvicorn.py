@@ -14,7 +14,7 @@ import time
 import weakref
 
 from devsup_agent import guard, sockets
-from devsup_agent.active import asgi
+from devsup_agent.active import asgi, failures
 from devsup_agent.agent import agent
 from devsup_agent.servers.uvicorn_drain import Drain
 
@@ -143,6 +143,7 @@ def _patch_server(module):
         with guard("a hook of uvicorn"):
             if self.started and hasattr(self.config, "devsup"):
                 self.devsup = Drain(self)
+                failures.watch("uvicorn.error")
                 listeners = [sock for server in self.servers for sock in server.sockets or ()]
                 self.devsup.secure = listeners if self.config.is_ssl else []
                 found = []

@@ -2,84 +2,36 @@
 
 from __future__ import annotations
 
-import json
-import signal as signals
-from contextlib import suppress
-from typing import Any
+from devsup.events.base import Event, to_json
+from devsup.events.failures import (
+    CrashLoop,
+    Diagnosed,
+    LoopBlocked,
+    LoopFree,
+    NeverReady,
+    NotStopping,
+    Refused,
+    RestartScheduled,
+    SlowStart,
+    Stacks,
+    StillStarting,
+    Trouble,
+    Unhandled,
+    WorkerFailed,
+)
+from devsup.events.values import Active, BrokenFile, Diagnosis, Exit, Outage, Place, Stack
 
-import msgspec
-
-
-class Exit(msgspec.Struct, frozen=True):
-    """How a process ended: one of `code` and `signal` (a number) is set."""
-
-    code: int | None = None
-    signal: int | None = None
-
-    @property
-    def text(self) -> str:
-        """'exit code 3' or 'SIGKILL'."""
-        if self.signal is None:
-            return f"exit code {self.code}"
-        with suppress(ValueError):
-            return signals.Signals(self.signal).name
-        return f"signal {self.signal}"
-
-
-class Active(msgspec.Struct, frozen=True):
-    """Work that a reload waits for: 'WS /ws/query', its age in seconds, and its route where it is an undecided event stream.
-
-    `count` is how many of them this stands for. `origin` is the request that has left it behind, where it is a background task;
-    the age is then that request's.
-    """
-
-    name: str
-    age: float
-    stream: str = ""
-    count: int = 1
-    origin: str = ""
-
-
-class BrokenFile(msgspec.Struct, frozen=True):
-    """A changed file that does not compile."""
-
-    path: str
-    line: int
-    problem: str
-    source: str = ""
-
-
-class Place(msgspec.Struct, frozen=True):
-    """A line of code; `function` is empty where none runs, as for a syntax error."""
-
-    file: str
-    line: int
-    function: str = ""
-    source: str = ""
-
-
-class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
-    """Why something ended: one line, whether that is sure, what to do ("": nothing to paste), and where in the user's code."""
-
-    rule: str
-    cause: str
-    remedy: str
-    sure: bool = True
-    place: Place | None = None
-
-    @property
-    def text(self) -> str:
-        """The cause, and whether it is one."""
-        return self.cause if self.sure else f"Probably: {self.cause}"
-
-    @property
-    def advice(self) -> str:
-        """And what to do."""
-        return f"{self.text}\n{self.remedy}".rstrip()
-
-
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=lambda name: name):
-    """Base of all events. In JSON the class name stands under `event`."""
+# fmt: off
+__all__ = [
+    "Active", "BrokenFile", "BrowserNotOpened", "ChangeIgnored", "CrashLoop", "DaemonLearned", "Diagnosed", "Diagnosis",
+    "Event", "Exit", "FirstAnswer", "ForeignServer", "ForkDoubted", "ForkServerOff", "ForkServerReady", "LeftoversEnded",
+    "ListenerClosed", "ListenerKept", "LoopBlocked", "LoopFree", "NeverReady", "NotStopping", "Outage", "Place",
+    "PlaceholderShown", "Refused", "ReloadCancelled", "ReloadStarted", "ReloadSuspended", "ReloadWaiting", "Reloaded",
+    "ReloaderOff", "RestartScheduled", "SecondListener", "SecondListenerGone", "ServiceStarted", "SlowStart", "Stack", "Stacks",
+    "Status", "StillStarting", "StopWaiting", "Stopped", "Stopping", "StreamLearned", "SyntaxBroken", "Trouble", "Unhandled",
+    "WorkLost", "WorkerExited", "WorkerFailed", "WorkerReady", "WorkerSpawned", "to_json",
+]
+# fmt: on
 
 
 class ServiceStarted(Event, frozen=True):
@@ -126,39 +78,6 @@ class WorkerExited(Event, frozen=True):
     exit: Exit
     served: float | None
     expected: bool
-
-
-class Diagnosed(Event, frozen=True):
-    """Why a worker has ended as nobody meant it to, as far as that can be told."""
-
-    generation: int
-    diagnosis: Diagnosis
-
-
-class WorkerFailed(Event, frozen=True):
-    """The worker ended before it was ready; `tail` is the end of what it printed. With `final` no save starts another.
-
-    With `serving` the code before it keeps answering.
-    """
-
-    generation: int
-    exit: Exit
-    tail: str
-    final: bool = False
-    serving: bool = False
-
-
-class RestartScheduled(Event, frozen=True):
-    """The worker died while it served; the next one starts in `delay` seconds."""
-
-    delay: float
-    crashes: int
-
-
-class CrashLoop(Event, frozen=True):
-    """It died too often: devsup waits for a save."""
-
-    crashes: int
 
 
 class ReloaderOff(Event, frozen=True):
@@ -274,13 +193,6 @@ class FirstAnswer(Event, frozen=True):
     seconds: float
 
 
-class NeverReady(Event, frozen=True):
-    """A new worker was not ready in so many seconds and is ended; the old code keeps serving."""
-
-    generation: int
-    seconds: float
-
-
 class ForkServerReady(Event, frozen=True):
     """The next worker can be forked: so many modules are imported, in so many bytes; [name, reason] of those left out."""
 
@@ -343,14 +255,6 @@ class PlaceholderShown(Event, frozen=True):
     reason: str
 
 
-class Refused(Event, frozen=True):
-    """Nothing can be run: what happened, what to do, and devsup's exit code."""
-
-    problem: str
-    remedy: str
-    code: int
-
-
 class Stopping(Event, frozen=True):
     """devsup ends the service."""
 
@@ -370,19 +274,3 @@ class Stopped(Event, frozen=True):
 
     code: int
     left: list[int]
-
-
-class Trouble(Event, frozen=True):
-    """Something in devsup or its agent went wrong that does not stop the service."""
-
-    text: str
-
-
-def to_json(at: float, service: str, event: Event) -> bytes:
-    """One line of the event log."""
-    fields: dict[str, Any] = msgspec.to_builtins(event)
-    record = {"at": round(at, 6), "service": service, **fields}
-    try:
-        return msgspec.json.encode(record)
-    except UnicodeEncodeError:  # a file name that is no UTF-8
-        return json.dumps(record).encode()

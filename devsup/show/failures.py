@@ -1,0 +1,102 @@
+"""Crashes and hangs as lines for people: the cause, the code, how it came there, and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devsup import events
+from devsup.show.frames import folded, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from devsup.events import Event
+
+_MOST = 5  # threads of a worker that does not end
+
+
+class Failures:
+    """Renders them in rich's markup; `short` writes a path as the user would, `linked` makes paths links (OSC 8)."""
+
+    def __init__(self, short: Callable[[str], str], *, linked: bool, verbose: bool) -> None:
+        self._short, self._links, self._verbose = short, linked, verbose
+
+    def why(self, diagnosis: events.Diagnosis) -> list[str]:
+        """The cause, the code around the place, how it came there, and what to do."""
+        lines, place = [f"[red]{plain(diagnosis.text)}[/red]"], diagnosis.place
+        if place is not None:
+            lines.append(f"  {self._linked_place(place)}")
+            width = len(str(diagnosis.code[-1][0])) if diagnosis.code else 0
+            for number, text in diagnosis.code:
+                at = number == place.line
+                line = f"  {'>' if at else ' '} {number:>{width}}  {plain(text)}"
+                lines.append(f"[bold]{line}[/bold]" if at else f"[dim]{line}[/dim]")
+        if len(diagnosis.frames) > 1:
+            lines += self._frames(diagnosis.frames)
+        if self._verbose:
+            lines += [f"[dim]  {plain(each)}[/dim]" for each in diagnosis.evidence]
+        return lines + ([plain(diagnosis.remedy)] if diagnosis.remedy else [])
+
+    def _frames(self, frames: Sequence[events.Place]) -> list[str]:
+        lines = []
+        for own, group in folded(frames):
+            text = f"{self._linked_place(group[0])} {plain(group[0].function)}" if own else f"[dim]{plain(summary(group))}[/dim]"
+            lines.append(f"  [dim]·[/dim] {text}")
+        return lines
+
+    def _linked_place(self, place: events.Place) -> str:
+        text = f"{plain(self._short(place.file))}:{place.line}"
+        return f"[link={Path(place.file).as_uri()}]{text}[/link]" if self._links and place.file.startswith("/") else text
+
+    def hanging(self, event: Event) -> list[str]:
+        match event:
+            case events.StillStarting(seconds=seconds, doing=doing):
+                return [f"[yellow]starting for {seconds:.0f} s[/yellow]{f': {plain(doing)}' if doing else ''}"]
+            case events.SlowStart(seconds=seconds, parts=parts):
+                shares = ", ".join(f"{took:.0f} s {plain(doing)}" for doing, took in parts)
+                return [f"the start took {seconds:.1f} s{f': {shares}' if shares else ''}"]
+            case events.LoopBlocked(count=count) if count > 1 and not _is_round(count):
+                return []
+            case events.LoopBlocked(seconds=seconds, doing=doing, requests=requests, frames=frames, count=count):
+                serving = f" ({', '.join(map(plain, requests))})" if requests else ""
+                times = f", for the {count}th time" if count > 1 else ""
+                lines = [f"[yellow]event loop blocked[/yellow] for {seconds:.1f} s {plain(doing)}{serving}{times}"]
+                own = next((each for each in frames if each.own), None)
+                return lines + ([f"  {self._linked_place(own)}  {plain(own.source)}"] if own is not None and count == 1 else [])
+            case events.LoopFree(seconds=seconds):
+                return [f"[dim]the event loop turns again, after {seconds:.1f} s[/dim]"]
+            case events.NotStopping(stacks=found):
+                busy = [each for each in found if each.doing]
+                lines = [f"[dim]  {plain(each.name)}: {plain(each.doing)}[/dim]" for each in busy[:_MOST]]
+                return ["[red]it does not end[/red]: killed; where it was:", *lines]
+            case _:
+                return []
+
+    def stacks(self, found: Sequence[events.Stack]) -> list[str]:
+        """The user's own frames of each thread and task, those of libraries folded."""
+        lines = []
+        for each in found:
+            lines.append(f"[bold]{plain(each.name)}[/bold] (pid {each.pid}) {plain(each.doing)}".rstrip())
+            lines += self._frames(list(reversed(each.frames)))
+        return lines or ["nothing of it can tell where it stands"]
+
+    def unhandled(self, event: events.Unhandled) -> list[str]:
+        own = next((each for each in reversed(event.frames) if each.own), None)
+        place = f" ({self._linked_place(own)})" if own is not None else ""
+        times = f" [dim]({event.count} times)[/dim]" if event.count > 1 else ""
+        age = f" after {event.age:.2f} s" if event.age is not None else ""
+        what = "thread " if event.where == "thread" else ""
+        return [f"[red]{what}{plain(event.name)} failed[/red]{age}: {plain(event.cause)}{place} [dim]#{event.id}[/dim]{times}"]
+
+
+def _is_round(count: int) -> bool:
+    """1, 10, 100 …: what repeats is said ever more rarely."""
+    return set(str(count)[1:]) <= {"0"} and str(count)[0] == "1"
+
+
+def plain(text: str) -> str:
+    """Text that is nobody's markup, and holds no control characters of somebody's file name."""
+    from rich.markup import escape  # noqa: PLC0415 - loaded with the first line anyway
+
+    return escape("".join(char if char.isprintable() else "?" for char in text))
