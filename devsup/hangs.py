@@ -17,7 +17,7 @@ import anyio
 
 from devsup import events
 from devsup.decide import stacks
-from devsup.decide.tracebacks import Frame
+from devsup.decide.tracebacks import Frame, complaints
 from devsup.explain import project, sourced
 from devsup.system.schedule import waited_for_core
 
@@ -36,6 +36,7 @@ SLOW = 5.0  # seconds of a start that is told of; again after three times as man
 _PARTS = 3  # of a slow start that are told
 _STARVED = 0.1  # seconds for which it is looked whether a process gets a core
 _FRAMES = 20
+_PRINTED = 0.05  # seconds until what was printed before is read
 _LAST_LOOK = 0.5  # seconds
 
 
@@ -73,13 +74,18 @@ class Hangs:
             doing = await self._doing(current)
             parts[doing] += 1
             self._supervisor.front.doing = doing
-            if seconds >= told and not self._is_asking(current):
+            if seconds >= told:
                 told *= 3
-                self._publish(events.StillStarting(generation=current.generation, seconds=seconds, doing=doing))
+                said = _complaints(current)
+                self._publish(events.StillStarting(generation=current.generation, seconds=seconds, doing=doing, complaints=said))
         if told > SLOW:
             took = time.monotonic() - current.spawned
             shares = [(doing, took * count / parts.total()) for doing, count in parts.most_common(_PARTS) if doing]
             self._publish(events.SlowStart(generation=current.generation, seconds=took, parts=shares))
+        await anyio.sleep(_PRINTED)
+        said = _complaints(current)
+        if said:
+            self._publish(events.StartComplained(generation=current.generation, complaints=said))
 
     async def _doing(self, current: Current) -> str:
         """What the main thread of the innermost process does; empty where it cannot be told."""
@@ -87,9 +93,6 @@ class Hangs:
         threads = stacks.parse(next(reversed(dumps.values()))) if dumps else []
         main = threads[-1] if threads else None  # faulthandler begins with the youngest
         return stacks.doing(main.frames, self._project.is_own, self._project.short) if main is not None else ""
-
-    def _is_asking(self, current: Current) -> bool:
-        return current.handle is not None and current.handle.is_debugged()
 
     # -- loops --------------------------------------------------------------------------------------------------------
 
@@ -195,6 +198,10 @@ class Hangs:
 
     def _publish(self, event: events.Event) -> None:
         self._supervisor.bus.publish(event)
+
+
+def _complaints(current: Current) -> list[str]:
+    return complaints(current.handle.streams.tail().splitlines()) if current.handle is not None else []
 
 
 async def _within(event: anyio.Event, seconds: float) -> bool:

@@ -76,6 +76,8 @@ def doing(frames: Sequence[Frame], is_own: Callable[[str], bool], short: Callabl
     shown = visible(frames)
     if not shown:
         return ""
+    if any(is_ours(each.file) and each.function == "input" for each in frames):
+        return f"waiting for an answer to what it asks in {short(shown[0].file)}:{shown[0].line}"
     at = next((index for index, each in enumerate(shown) if is_own(each.file)), None)
     inner = shown[: at if at is not None else len(shown)]
     if at is None:

@@ -18,6 +18,7 @@ _RAISED = re.compile(r"(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?$")
 _BOX = re.compile(r"[╭┌+][─-]+ Traceback \(most recent call last\) [─-]+[╮┐+]$")  # drawn by rich
 _BOXED_FRAME = re.compile(r"(?P<file>\S.*?):(?P<line>\d+) in (?P<function>.+)$")
 _BOXED_SOURCE = re.compile(r"[❱>]\s+\d+ (?P<source>.*)$")
+_COMPLAINT = re.compile(r"(?:^|[\s\[|])(?:ERROR|CRITICAL|FATAL)(?:[\s\]|:]|$)|[Aa]ddress already in use")
 _LEVELS = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}  # a line of a log, in between
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 _GROUP = re.compile(r"(\s*)\+ Exception Group ")
@@ -47,6 +48,14 @@ class Raised(NamedTuple):
     def name(self) -> str:
         """Its type without the module."""
         return self.type.rpartition(".")[2]
+
+
+def complaints(output: Sequence[str], most: int = 3) -> list[str]:
+    """The last lines that a log marks as errors, and the exception of the last report: what is worth a look, though it runs."""
+    lines = [_COLOUR.sub("", line[:_LONGEST]).strip() for line in output]
+    found = [line for line in lines if _COMPLAINT.search(line) and not line.endswith(_HEAD)]
+    found += [f"{raised.name}: {raised.message}".partition("\n")[0] for raised in last(output)[-1:]]
+    return list(dict.fromkeys(found))[-most:]
 
 
 def last(output: Sequence[str]) -> tuple[Raised, ...]:

@@ -61,11 +61,19 @@ class Trouble(Event, frozen=True):
 
 
 class StillStarting(Event, frozen=True):
-    """A worker takes long to start: where it is now ("" where that cannot be told)."""
+    """A worker takes long to start: where it is now ("" where that cannot be told), and the errors that it has logged."""
 
     generation: int
     seconds: float
     doing: str
+    complaints: list[str]
+
+
+class StartComplained(Event, frozen=True):
+    """It serves, but its start has logged errors: something of it may be missing."""
+
+    generation: int
+    complaints: list[str]
 
 
 class SlowStart(Event, frozen=True):

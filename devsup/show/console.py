@@ -66,7 +66,14 @@ class Console:
                 return [_lost(event)]
             case events.DaemonLearned(name=name, origin=origin):
                 return [f"[dim]{plain(name)}, from {plain(origin)}, goes on for long: reloads no longer wait for it[/dim]"]
-            case events.StillStarting() | events.SlowStart() | events.LoopBlocked() | events.LoopFree() | events.NotStopping():
+            case (
+                events.StillStarting()
+                | events.StartComplained()
+                | events.SlowStart()
+                | events.LoopBlocked()
+                | events.LoopFree()
+                | events.NotStopping()
+            ):
                 return self._failures.hanging(event)
             case events.Stacks(stacks=found):
                 return self._failures.stacks(found)

@@ -51,8 +51,14 @@ class Failures:
 
     def hanging(self, event: Event) -> list[str]:
         match event:
-            case events.StillStarting(seconds=seconds, doing=doing):
-                return [f"[yellow]starting for {seconds:.0f} s[/yellow]{f': {plain(doing)}' if doing else ''}"]
+            case events.StillStarting(seconds=seconds, doing=doing, complaints=said):
+                lines = [f"[yellow]starting for {seconds:.0f} s[/yellow]{f': {plain(doing)}' if doing else ''}"]
+                return lines + [f"[dim]  it said: {plain(each)}[/dim]" for each in said]
+            case events.StartComplained(complaints=said):
+                return [
+                    "[yellow]it serves, but its start logged errors[/yellow]:",
+                    *(f"[dim]  {plain(each)}[/dim]" for each in said),
+                ]
             case events.SlowStart(seconds=seconds, parts=parts):
                 shares = ", ".join(f"{took:.0f} s {plain(doing)}" for doing, took in parts)
                 return [f"the start took {seconds:.1f} s{f': {shares}' if shares else ''}"]

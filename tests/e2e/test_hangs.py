@@ -403,3 +403,51 @@ def test_a_death_in_native_code_without_a_word_is_explained(devsup: Start, proje
 
 
 _AROUND = 2
+
+
+# -- what only the log says -------------------------------------------------------------------------------------------
+
+SWALLOWED = """
+import logging, socket, time
+logging.basicConfig()
+try:
+    socket.create_server(("127.0.0.1", TAKEN))
+except OSError as exc:
+    logging.getLogger("metrics").error("cannot listen: %s", exc)
+time.sleep(60)
+"""
+UNMOUNTED = """
+import logging
+logging.basicConfig()
+try:
+    import nosuchrouter
+except ImportError:
+    logging.getLogger("shop").exception("router payments is not mounted")
+"""
+
+
+def test_a_program_that_lives_and_never_listens_is_shown_with_what_it_logged(devsup: Start, project: Path) -> None:
+    with silent_server() as taken:
+        save(project / "main.py", SWALLOWED.replace("TAKEN", str(taken)))
+        run = devsup("python", "main.py")
+        starting = run.wait_for("StillStarting")
+    assert starting["doing"] == "in main.py:8"
+    assert len(starting["complaints"]) == 1
+    assert "cannot listen: " in starting["complaints"][0]
+
+
+def test_a_start_that_left_something_out_is_told_although_it_serves(devsup: Start, project: Path, port: int) -> None:
+    save(project / "main.py", UNMOUNTED + APP)
+    run = devsup(*command(port))
+    run.ready()
+    told = run.wait_for("StartComplained")["complaints"]
+    assert told == ["ERROR:shop:router payments is not mounted", "ModuleNotFoundError: No module named 'nosuchrouter'"]
+
+
+def test_a_start_without_errors_is_not_complained_of(devsup: Start, project: Path, port: int) -> None:
+    save(project / "main.py", "print('INFO: no ERRORS here, error_handler set, 0 errors')\n" + APP)
+    run = devsup(*command(port))
+    run.ready()
+    assert fetch(port) == (200, "done")
+    assert run.stop() == 0
+    assert not run.all("StartComplained")
