@@ -106,7 +106,10 @@ def _code(place: Place | None) -> list[tuple[int, str]]:
     if place is None:
         return []
     lines = [(number, linecache.getline(place.file, number)) for number in range(place.line - _AROUND, place.line + _AROUND + 1)]
-    return [(number, text.rstrip("\n").expandtabs(4)[:200]) for number, text in lines if text]
+    shown = [(number, text.rstrip().expandtabs(4)[:200]) for number, text in lines if text]
+    while shown and not shown[-1][1]:
+        shown.pop()
+    return shown
 
 
 def _versions(frames: list[Place]) -> list[str]:

@@ -56,7 +56,7 @@ async def _run(launched: Launched, spawned_at: float) -> int:
             listeners,
             tasks,
             launched.keeper.watch,
-            partial(pages.render, editor=options.service.editor),
+            partial(pages.render, editor=options.service.editor, folder=os.path.realpath(plan.cwd)),
         )
         guard = Guard(supervisor)
         Reception(supervisor, links, Learned(options.cwd, options.name), guard)

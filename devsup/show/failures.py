@@ -26,7 +26,8 @@ class Failures:
         """The cause, the code around the place, how it came there, and what to do."""
         lines, place = [f"[red]{plain(diagnosis.text)}[/red]"], diagnosis.place
         if place is not None:
-            lines.append(f"  {self._linked_place(place)}")
+            if f"{self._short(place.file)}:{place.line}" not in diagnosis.cause:
+                lines.append(f"  {self._linked_place(place)}")
             width = len(str(diagnosis.code[-1][0])) if diagnosis.code else 0
             for number, text in diagnosis.code:
                 at = number == place.line

@@ -28,6 +28,20 @@ _LONGEST = 2000  # characters of a line
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))|\r")
 
 
+class Links(NamedTuple):
+    """How places are shown: a link into the editor, of this form, with the file as seen from the folder."""
+
+    form: str
+    folder: str
+
+    def to(self, place: Place) -> str:
+        """As HTML."""
+        text = escape(f"{place.file.removeprefix(f'{self.folder}/')}:{place.line}")
+        if not place.file.startswith("/"):
+            return text
+        return f'<a href="{escape(editors.link(self.form, place.file, place.line))}">{text}</a>'
+
+
 class Page(NamedTuple):
     """The answer's type, further headers, and body."""
 
@@ -36,14 +50,18 @@ class Page(NamedTuple):
     body: bytes
 
 
-def render(outage: Outage | None, *, version: str, accept: str, agent: str, method: str, editor: str | None) -> Page:
-    """Say why nothing serves; with None only that. By what the client accepts, and, where that is all, by who it is."""
+def render(outage: Outage | None, *, version: str, accept: str, agent: str, method: str, editor: str | None, folder: str) -> Page:
+    """Say why nothing serves; with None only that. By what the client accepts, and, where that is all, by who it is.
+
+    `editor` is the user's setting; files in `folder` are named from there.
+    """
     if outage is not None:
         tail = "\n".join(line[:_LONGEST] for line in outage.tail.splitlines()[-_LINES:])
         outage = msgspec.structs.replace(outage, tail=_clean(tail))
     if "text/html" in accept:
-        return _html(outage, version, method, editors.template(editor, os.environ.get("VISUAL") or os.environ.get("EDITOR", "")))
-    if agent.lower().startswith(("curl/", "wget/")) or accept.startswith("text/plain"):
+        form = editors.template(editor, os.environ.get("VISUAL") or os.environ.get("EDITOR", ""))
+        return _html(outage, version, method, Links(form, folder))
+    if accept.startswith("text/plain") or (accept in {"", "*/*"} and agent.lower().startswith(("curl/", "wget/"))):
         return Page("text/plain; charset=utf-8", {}, _text(outage).encode("utf-8", "replace"))
     return Page("application/problem+json", {}, _json(outage))
 
@@ -84,14 +102,14 @@ def _how(outage: Outage) -> str:
 # -- the page ---------------------------------------------------------------------------------------------------------
 
 
-def _html(outage: Outage | None, version: str, method: str, form: str) -> Page:
+def _html(outage: Outage | None, version: str, method: str, links: Links) -> Page:
     css, js = _static("page.css"), _static("page.js")
     diagnosis = outage.diagnosis if outage is not None and outage.starting is None else None
     title = diagnosis.text if diagnosis is not None else _TITLE
     body = (
         f'<!doctype html><html lang="en" data-version="{escape(version)}" data-method="{escape(method)}"><head>'
         f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{css}</style></head><body>{_main(outage, diagnosis, form)}"
+        f"<title>{escape(title)}</title><style>{css}</style></head><body>{_main(outage, diagnosis, links)}"
         f"<script>{js}</script></body></html>"
     )
     rules = f"style-src {_hash(css)}; script-src {_hash(js)}; connect-src 'self'; base-uri 'none'; form-action 'none'"
@@ -103,15 +121,15 @@ def _html(outage: Outage | None, version: str, method: str, form: str) -> Page:
     return Page("text/html; charset=utf-8", headers, body.encode("utf-8", "replace"))
 
 
-def _main(outage: Outage | None, diagnosis: Diagnosis | None, form: str) -> str:
+def _main(outage: Outage | None, diagnosis: Diagnosis | None, links: Links) -> str:
     if outage is None:
         return f"<main><h1>{_TITLE}</h1><p>Its terminal says why.</p>{_status(starting=False)}</main>"
     parts = [f'<p class="how">{escape(_how(outage))}</p>']
     if diagnosis is None:
         parts = [f"<h1>{_TITLE if outage.starting is None else 'The server is starting'}</h1>", *parts]
     else:
-        parts += [f"<h1>{escape(diagnosis.text)}</h1>", *_remedy(diagnosis), *_code(diagnosis, form)]
-        parts += [*_frames(diagnosis.frames, form), *_evidence(diagnosis)]
+        parts += [f"<h1>{escape(diagnosis.text)}</h1>", *_remedy(diagnosis), *_code(diagnosis, links)]
+        parts += [*_frames(diagnosis.frames, links), *_evidence(diagnosis)]
     if outage.tail.strip():
         pre = f'<pre class="output" tabindex="0">{escape(outage.tail)}</pre>'
         parts.append(f'<details id="output"><summary>What it printed</summary>{pre}</details>')
@@ -130,7 +148,7 @@ def _remedy(diagnosis: Diagnosis) -> list[str]:
     return [f'<h2>What to do</h2><pre tabindex="0">{escape(diagnosis.remedy)}</pre>{copy}']
 
 
-def _code(diagnosis: Diagnosis, form: str) -> list[str]:
+def _code(diagnosis: Diagnosis, links: Links) -> list[str]:
     place = diagnosis.place
     if place is None:
         return []
@@ -140,32 +158,27 @@ def _code(diagnosis: Diagnosis, form: str) -> list[str]:
         line = f'<span class="no">{number:>{width}}</span>  {escape(text)}'
         lines.append(f'<span class="at">{line}</span>' if number == place.line else f"{line}\n")
     pre = f'<pre tabindex="0">{"".join(lines)}</pre>' if lines else ""
-    return [f"<h2>{_link(place, form)}</h2>{pre}"]
+    return [f"<h2>{links.to(place)}</h2>{pre}"]
 
 
-def _frames(frames: list[Place], form: str) -> list[str]:
+def _frames(frames: list[Place], links: Links) -> list[str]:
     if len(frames) < 2:
         return []
     items = []
     for number, (own, group) in enumerate(folded(frames)):
         if own:
-            items.append(f"<li>{_frame(group[0], form)}</li>")
+            items.append(f"<li>{_frame(group[0], links)}</li>")
         else:
-            inner = "".join(f"<li>{_frame(each, form)}</li>" for each in group)
+            inner = "".join(f"<li>{_frame(each, links)}</li>" for each in group)
             folds = f"<summary>{escape(summary(group))}</summary><ul>{inner}</ul>"
             items.append(f'<li><details id="frames-{number}">{folds}</details></li>')
     return [f"<h2>How it came there</h2><ol>{''.join(items)}</ol>"]
 
 
-def _frame(place: Place, form: str) -> str:
+def _frame(place: Place, links: Links) -> str:
     function = f" in {escape(place.function)}" if place.function else ""
     source = f'<code tabindex="0">{escape(place.source)}</code>' if place.source else ""
-    return f"{_link(place, form)}{function}{source}"
-
-
-def _link(place: Place, form: str) -> str:
-    text = escape(f"{place.file}:{place.line}")
-    return f'<a href="{escape(editors.link(form, place.file, place.line))}">{text}</a>' if place.file.startswith("/") else text
+    return f"{links.to(place)}{function}{source}"
 
 
 def _evidence(diagnosis: Diagnosis) -> list[str]:
