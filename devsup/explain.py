@@ -64,6 +64,7 @@ def _explain(plan: Plan, current: Current, end: End) -> Diagnosis:
         phase=current.phase,
         changed=tuple(sorted(os.path.relpath(path, folder) for path in current.changed)),
         oom_kills=(now[0] - current.oom_kills[0], now[1] - current.oom_kills[1]),
+        environments=tuple(_environments(folder, plan.interpreter)),
         peak=current.handle.process.peak if current.handle is not None else 0,
     )
     found = diagnose(evidence)
@@ -122,6 +123,15 @@ def _versions(frames: list[Place]) -> list[str]:
             infos = sorted(Path(before + name).glob(f"{top}-*.dist-info"))
             found[top] = infos[0].name.removesuffix(".dist-info").replace("-", " ", 1) if infos else ""
     return [f"package: {version}" for version in found.values() if version]
+
+
+def _environments(folder: str, interpreter: str) -> Iterator[tuple[str, frozenset[str]]]:
+    """The project's virtual environments but for the one in use, and what is installed in them."""
+    for config in Path(folder).glob("*/pyvenv.cfg"):
+        if not interpreter.startswith(f"{config.parent}/"):
+            for packages in config.parent.glob("lib/python*/site-packages"):
+                names = {each.name.partition(".")[0] for each in packages.iterdir()}
+                yield str(config.parent), frozenset(names)
 
 
 def _files(folder: str) -> Iterator[str]:

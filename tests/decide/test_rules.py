@@ -169,3 +169,10 @@ def test_a_log_between_the_lines_of_a_traceback_is_none_of_it() -> None:
     assert (
         diagnose(Evidence(Exit(code=3), output, "/project", "python")).cause == "ZeroDivisionError: division by zero (main.py:3)"
     )
+
+
+def test_a_module_that_another_environment_of_the_project_has() -> None:
+    found = said_of("not-installed", environments=(("/project/.venv", frozenset({"nosuchpackage"})),))
+    assert found.rule == "module-elsewhere-installed"
+    assert found.cause == "Module nosuchpackage is installed in .venv, but /venv/bin/python runs the program (main.py:1)"
+    assert found.remedy == "devsup run --python .venv …"

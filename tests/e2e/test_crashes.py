@@ -653,3 +653,14 @@ def test_the_port_is_free_for_the_next_start_at_once(app: App) -> None:
     for _ in range(3):
         run = app.run()
         assert run.stop() == 0
+
+
+def test_a_module_of_the_environment_that_is_not_used_is_told(devsup: Start, project: Path, port: int) -> None:
+    packages = project / ".venv" / "lib" / "python3.11" / "site-packages" / "onlythere"
+    packages.mkdir(parents=True)
+    save(project / ".venv" / "pyvenv.cfg", "home = /usr/bin\n")
+    save(project / "main.py", "import onlythere\n" + ASGI)
+    run = devsup("uvicorn", "main:app", "--port", str(port), options=["--python", sys.executable])
+    found = run.wait_for("Diagnosed")["diagnosis"]
+    assert found["cause"].startswith("Module onlythere is installed in .venv, but ")
+    assert found["remedy"] == "devsup run --python .venv …"

@@ -20,7 +20,8 @@ class Evidence(NamedTuple):
 
     `exceptions` are the agent's, if it could tell; `native` is what faulthandler wrote. `intended` is the address that the
     program said it would serve. `oom_kills` are the kernel's for want of memory meanwhile: in our own cgroup, and on the
-    machine; `peak` is in bytes, 0 where it is not known.
+    machine; `peak` is in bytes, 0 where it is not known. `environments` are others of the project: folder, names of what
+    is installed.
     """
 
     exit: Exit
@@ -37,6 +38,7 @@ class Evidence(NamedTuple):
     changed: tuple[str, ...] = ()
     oom_kills: tuple[int, int] = (0, 0)
     peak: int = 0
+    environments: tuple[tuple[str, frozenset[str]], ...] = ()
 
 
 class Case(NamedTuple):

@@ -67,6 +67,11 @@ def _missing(case: Case, name: str, *, is_target: bool = False) -> Diagnosis:
     if any(file.startswith(f"{top}/") for file in evidence.files):
         cause = f"There is no {tail}{case.where()} in the project"
         return Diagnosis(rule="module-not-found", cause=cause, remedy="Create it, or correct the import.", place=case.place)
+    other = next((folder for folder, names in evidence.environments if top in names), "")
+    if other:
+        cause = f"Module {name} is installed in {case.project.short(other)}, but {evidence.interpreter} runs the program"
+        remedy = f"devsup run --python {case.project.short(other)} …"
+        return Diagnosis(rule="module-elsewhere-installed", cause=cause + case.where(), remedy=remedy, place=case.place)
     cause = f"Module {name} is not installed in {evidence.interpreter}{case.where()}"
     remedy = f"{evidence.interpreter} -m pip install {DISTRIBUTIONS.get(top, top)}"
     return Diagnosis(rule="module-not-installed", cause=cause, remedy=remedy, place=case.place)
