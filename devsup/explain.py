@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +29,7 @@ _DEEPEST = 3
 _MOST = 2000  # files
 _AROUND = 2  # lines before and after the one that failed
 _PACKAGES = 5
+_LARGEST = 2 << 20  # bytes of a file that is looked into
 
 
 class End(NamedTuple):
@@ -97,16 +99,25 @@ def sourced(frames: list[Place]) -> list[Place]:
     """The frames with their lines of code, as the files have them now."""
     linecache.checkcache()
     return [
-        each if each.source else msgspec.structs.replace(each, source=linecache.getline(each.file, each.line).strip()[:200])
+        each if each.source else msgspec.structs.replace(each, source=_line(each.file, each.line).strip()[:200])
         for each in frames
     ]
+
+
+def _line(file: str, number: int) -> str:
+    """A line of a file; "" where that is no file of a program: what an exception names may be anything."""
+    try:
+        about = Path(file).stat()
+    except (OSError, ValueError):
+        return ""
+    return linecache.getline(file, number) if stat.S_ISREG(about.st_mode) and about.st_size <= _LARGEST else ""
 
 
 def _code(place: Place | None) -> list[tuple[int, str]]:
     """The lines around the one that failed, those of its depth at least."""
     if place is None:
         return []
-    lines = [(number, linecache.getline(place.file, number)) for number in range(place.line - _AROUND, place.line + _AROUND + 1)]
+    lines = [(number, _line(place.file, number)) for number in range(place.line - _AROUND, place.line + _AROUND + 1)]
     shown = [(number, text.rstrip().expandtabs(4)[:200]) for number, text in lines if text]
     while shown and not shown[-1][1]:
         shown.pop()

@@ -9,7 +9,7 @@ the stack of that thread says what it does instead.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _PERIOD = 0.25  # seconds between two beats
 _FIRST_LOOK = 2.0  # seconds into a start
 _LOOKS = 1.0  # seconds between looks at a start
+_OFTEN = 60.0  # seconds for which that is so; later it is looked at only when it is told of
 SLOW = 5.0  # seconds of a start that is told of; again after three times as many
 _PARTS = 3  # of a slow start that are told
 _STARVED = 0.1  # seconds for which it is looked whether a process gets a core
@@ -66,13 +67,14 @@ class Hangs:
 
     async def watch_start(self, current: Current) -> None:
         """Until it serves, or is cancelled."""
-        parts: Counter[str] = Counter()
-        told, looks = SLOW, current.spawned + _FIRST_LOOK
+        parts: dict[str, float] = defaultdict(float)
+        told, looked, looks = SLOW, 0.0, current.spawned + _FIRST_LOOK
         while not await _within(current.serves, looks - time.monotonic()):
-            looks += _LOOKS
             seconds = time.monotonic() - current.spawned
             doing = await self._doing(current)
-            parts[doing] += 1
+            parts[doing] += seconds - looked
+            looked = seconds
+            looks += _LOOKS if seconds < _OFTEN else told - seconds  # what never serves is left alone, more and more
             self._supervisor.front.doing = doing
             if seconds >= told:
                 told *= 3
@@ -80,7 +82,7 @@ class Hangs:
                 self._publish(events.StillStarting(generation=current.generation, seconds=seconds, doing=doing, complaints=said))
         if told > SLOW:
             took = time.monotonic() - current.spawned
-            shares = [(doing, took * count / parts.total()) for doing, count in parts.most_common(_PARTS) if doing]
+            shares = [(doing, part) for doing, part in sorted(parts.items(), key=lambda each: -each[1])[:_PARTS] if doing]
             self._publish(events.SlowStart(generation=current.generation, seconds=took, parts=shares))
         await anyio.sleep(_PRINTED)
         said = _complaints(current)

@@ -30,8 +30,9 @@ class Heart:
         """A request has come, after a while without any at the latest. On the loop's own thread, before the app has it."""
         self._quiet = 0
         if self._rests or self._loop is not loop:
-            self._loop = loop
-            self._tell(time.monotonic(), rests=False)
+            with guard("the heart"):
+                self._loop = loop
+                self._tell(time.monotonic(), rests=False)
 
     def stir_here(self):
         """As `stir`, wherever the caller runs; nothing outside asyncio's loops."""

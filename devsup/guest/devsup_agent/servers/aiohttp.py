@@ -4,7 +4,7 @@ import asyncio
 import functools
 
 from devsup_agent import guard
-from devsup_agent.active import handled, websocket
+from devsup_agent.active import failures, handled, websocket
 from devsup_agent.agent import agent
 from devsup_agent.servers import common
 
@@ -66,7 +66,15 @@ def _patch_handler(module):
         answer = await handled.run(_drain(), request.devsup, handle(self, request, *args, **kwargs), request.transport)
         return answer if answer is not None else (None, True)
 
-    module.RequestHandler._handle_request = _handle_request
+    handle_error = module.RequestHandler.handle_error
+
+    @functools.wraps(handle_error)
+    def failed(self, request, status=500, exc=None, message=None):
+        if exc is not None and hasattr(request, "devsup"):
+            failures.of_record(request.devsup, exc)
+        return handle_error(self, request, status, exc, message)
+
+    module.RequestHandler._handle_request, module.RequestHandler.handle_error = _handle_request, failed
 
 
 def _record(request):

@@ -4,7 +4,7 @@ import asyncio
 import functools
 
 from devsup_agent import guard
-from devsup_agent.active import handled, websocket
+from devsup_agent.active import failures, handled, websocket
 from devsup_agent.agent import agent
 from devsup_agent.servers import common
 
@@ -51,7 +51,15 @@ def _routes(app):
 
 
 def _patch_handler(module):
-    execute = module.RequestHandler._execute
+    execute, log_exception = module.RequestHandler._execute, module.RequestHandler.log_exception
+
+    @functools.wraps(log_exception)
+    def failed(self, kind, exc, trace):
+        if hasattr(self, "devsup") and not isinstance(exc, (module.HTTPError, module.Finish)):
+            failures.of_record(self.devsup, exc)
+        return log_exception(self, kind, exc, trace)
+
+    module.RequestHandler.log_exception = failed
 
     @functools.wraps(execute)
     async def _execute(self, *args, **kwargs):
