@@ -2,7 +2,7 @@
 
 Theory of operation. A process is looked at from outside: it is sent a signal at which faulthandler writes the stacks of all its
 threads into the worker's black box, whatever the process does meanwhile, and whoever holds the GIL. Loops tell by beats that they
-turn (`devsup_agent.active.heart`): when one is missing for `loop_block_warn`, and the process was not merely kept from a core,
+turn (`devsup_agent.active.heart`): when one is missing for `loop_block_warn`, and its thread was not merely kept from a core,
 the stack of that thread says what it does instead.
 """
 
@@ -35,7 +35,8 @@ _LOOKS = 1.0  # seconds between looks at a start
 _OFTEN = 60.0  # seconds for which that is so; later it is looked at only when it is told of
 SLOW = 5.0  # seconds of a start that is told of; again after three times as many
 _PARTS = 3  # of a slow start that are told
-_STARVED = 0.1  # seconds for which it is looked whether a process gets a core
+_TURN = 0.02  # seconds
+_ASKED = 0.1  # seconds for an agent to say what runs; it cannot while the GIL is held
 _FRAMES = 20
 _PRINTED = 0.05  # seconds until what was printed before is read
 _LAST_LOOK = 0.5  # seconds
@@ -43,15 +44,26 @@ _LAST_LOOK = 0.5  # seconds
 
 @dataclass
 class _Heart:
-    """One link's loop, as far as it has told. `at` is the last beat (monotonic), `lag` how late that was."""
+    """One link's loop, as far as it has told: at the last beat, which was `lag` late."""
 
     thread: int
-    native: int
-    requests: list[str]
-    at: float
+    native: int  # the same, as the system numbers it
+    requests: list[str] = field(default_factory=list)
+    at: float = 0.0  # monotonic
+    waited: float = 0.0  # seconds for a core, until then
     lag: float = 0.0
     beaten: anyio.Event = field(default_factory=anyio.Event)
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+    def beat(self, pid: int, message: Message) -> None:
+        """It turns."""
+        self.requests, self.lag, self.at = message["requests"], message["lag"], time.monotonic()
+        self.waited = waited_for_core(pid, self.native)
+        self.beaten.set()
+
+    def stood(self, pid: int) -> float:
+        """For how many seconds it has not turned although its thread could run, or slept."""
+        return time.monotonic() - self.at - (waited_for_core(pid, self.native) - self.waited)
 
 
 class Hangs:
@@ -105,13 +117,13 @@ class Hangs:
             self.gone(link)
         elif heart is None or heart.thread != message["thread"]:
             self.gone(link)
-            heart = _Heart(message["thread"], message["native"], message["requests"], time.monotonic())
+            heart = _Heart(message["thread"], message["native"])
+            heart.beat(link.pid, message)
             self._hearts[link] = heart
             if self._warn:
                 self._supervisor.tasks.start_soon(self._listen, link, heart)
         else:
-            heart.requests, heart.lag, heart.at = message["requests"], message["lag"], time.monotonic()
-            heart.beaten.set()
+            heart.beat(link.pid, message)
 
     def gone(self, link: Link) -> None:
         """Nobody will hear of it any more."""
@@ -123,7 +135,10 @@ class Hangs:
         with heart.scope:
             while True:
                 heart.beaten = anyio.Event()
-                if await _within(heart.beaten, _PERIOD + self._warn):
+                while (left := _PERIOD + self._warn - heart.stood(link.pid)) > 0:
+                    if await _within(heart.beaten, max(left, _TURN)):
+                        break
+                if await _within(heart.beaten, _TURN):  # it may have come while this process was kept from running
                     continue
                 told = await self._name(link, heart) if not (link.prompts or link.debugged) else None
                 await heart.beaten.wait()
@@ -134,14 +149,14 @@ class Hangs:
     async def _name(self, link: Link, heart: _Heart) -> str | None:
         """Say what blocks it; None where nothing does, or where that was said of this place before."""
         worker = self._supervisor.workers.get(link.generation)
-        if worker is None or await waited_for_core(link.pid, heart.native, _STARVED) or heart.beaten.is_set():
+        if worker is None:
             return None
         dump = (await worker.box.stacks({link.pid: link.thread})).get(link.pid, "")
         frames = next((each.frames for each in stacks.parse(dump) if each.ident == heart.thread), ())
         if not stacks.visible(frames) or stacks.is_waiting(frames):
             return None
         doing = stacks.doing(frames, self._project.is_own, self._project.short)
-        answer = await link.ask("status", limit=_STARVED)
+        answer = await link.ask("status", limit=_ASKED)
         active = [item["name"] for item in answer["items"] if not item.get("origin")] if answer is not None else heart.requests
         self._places[doing] += 1
         blocked = events.LoopBlocked(
@@ -164,7 +179,7 @@ class Hangs:
         dumps = await self._dumps(current)
         links = {link.pid: link for link in current.handle.links} if current.handle is not None else {}
         for pid, dump in dumps.items():
-            answer = await links[pid].ask("stacks", limit=_STARVED) if pid in links else None
+            answer = await links[pid].ask("stacks", limit=_ASKED) if pid in links else None
             about = answer or {"threads": {}, "tasks": []}
             for thread in stacks.parse(dump):
                 name = about["threads"].get(str(thread.ident)) or thread.name or f"{thread.ident:#x}"
