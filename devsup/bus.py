@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -38,8 +38,12 @@ class Bus:
             with suppress(Exception):  # a line that cannot be shown or written must not end the service
                 subscriber(at, self.service, event)
 
+    def hide(self, plain: Any) -> Any:
+        """Plain values without the secrets that stand in them."""
+        return secrets.masked(plain, self.secrets)
+
     def masked(self, record: _Record) -> _Record:
         """The record without the secrets that stand in it."""
         plain = msgspec.to_builtins(record)
-        hidden = secrets.masked(plain, self.secrets)
+        hidden = self.hide(plain)
         return record if hidden == plain else msgspec.convert(hidden, type(record))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,15 +15,15 @@ import msgspec
 from devsup.decide.project import Project
 from devsup.decide.rules import Evidence, diagnose
 from devsup.decide.tracebacks import Frame, Raised
+from devsup.system.blackbox import Left
 from devsup.system.memory import oom_kills
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from devsup.current import Current
     from devsup.events import Diagnosis, Exit, Place
     from devsup.launch import Plan
-    from devsup.system.blackbox import Left
 
 _LEFT_OUT = frozenset({"node_modules", "site-packages", "__pycache__", "venv", "env", "build", "dist"})
 _DEEPEST = 3
@@ -41,26 +42,28 @@ class End(NamedTuple):
     output: str
 
 
-async def explain(plan: Plan, current: Current, end: End) -> Diagnosis | None:
-    """The diagnosis of an end, None where the program was done."""
+async def explain(plan: Plan, current: Current, end: End, hide: Callable[[Any], Any]) -> Diagnosis | None:
+    """The diagnosis of an end, None where the program was done. `hide` takes secrets out, before anything is cut."""
     if end.served is None and end.exit.code == 0 and not current.listened and current.intended is None:
         return None
-    return await anyio.to_thread.run_sync(_explain, plan, current, end)
+    return await anyio.to_thread.run_sync(_explain, plan, current, end, hide)
 
 
-def _explain(plan: Plan, current: Current, end: End) -> Diagnosis:
+def _explain(plan: Plan, current: Current, end: End, hide: Callable[[Any], Any]) -> Diagnosis:
     folder = os.path.realpath(plan.cwd)
     left = current.box.read()
+    exceptions, guess = last_raised(Left(hide(left.exceptions), left.text), end.pid)
     now = oom_kills()
     evidence = Evidence(
         exit=end.exit,
-        output=end.output.splitlines(),
+        output=hide(end.output).splitlines(),
         folder=folder,
         interpreter=plan.interpreter,
         files=frozenset(_files(folder)),
         served=end.served,
         listened=current.listened,
-        exceptions=last_raised(left, end.pid),
+        exceptions=exceptions,
+        guess=guess,
         native=left.text,
         intended="{}:{}".format(*current.intended) if current.intended is not None else "",
         phase=current.phase,
@@ -88,11 +91,17 @@ def raised(chain: Iterable[dict[str, Any]]) -> tuple[Raised, ...]:
     )
 
 
-def last_raised(left: Left, pid: int) -> tuple[Raised, ...]:
-    """What the main process has ended of, or, behind a launcher, the last of all."""
+def last_raised(left: Left, pid: int) -> tuple[tuple[Raised, ...], bool]:
+    """What the main process has ended of, and whether that is a guess: of a launcher without an agent the last of all.
+
+    Where it has one and left nothing, what it printed need not be what it has ended of either.
+    """
     ended = [each for each in left.exceptions if each.get("where") == "main"]
     own = [each for each in ended if each.get("pid") == pid]
-    return raised((own or ended)[-1]["chain"]) if ended else ()
+    if own:
+        return raised(own[-1]["chain"]), False
+    has_agent = any(each.get("where") == "begin" and each.get("pid") == pid for each in left.exceptions)
+    return (raised(ended[-1]["chain"]) if ended and not has_agent else ()), has_agent or bool(ended)
 
 
 def sourced(frames: list[Place]) -> list[Place]:
@@ -141,8 +150,8 @@ def _environments(folder: str, interpreter: str) -> Iterator[tuple[str, frozense
     for config in Path(folder).glob("*/pyvenv.cfg"):
         if not interpreter.startswith(f"{config.parent}/"):
             for packages in config.parent.glob("lib/python*/site-packages"):
-                names = {each.name.partition(".")[0] for each in packages.iterdir()}
-                yield str(config.parent), frozenset(names)
+                with suppress(OSError):
+                    yield str(config.parent), frozenset(each.name.partition(".")[0] for each in packages.iterdir())
 
 
 def _files(folder: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -90,8 +91,12 @@ class Front:
         if self._starting is not None:
             outage = msgspec.structs.replace(outage or events.Outage(), starting=self._starting, doing=self.doing)
         told = (outage or events.Outage()) if asked.is_local else None
-        version = str(self._version)
-        return self._render(told, version=version, accept=asked.accept, agent=asked.agent, method=asked.method)
+        render = partial(self._render, version=str(self._version), accept=asked.accept, agent=asked.agent, method=asked.method)
+        try:
+            return render(told)
+        except Exception as exc:  # noqa: BLE001 - what cannot be shown must not end the service
+            self._bus.publish(events.Trouble(text=f"the error page cannot be made: {exc!r}"))
+            return render(None)
 
     async def _news(self, seen: str) -> None:
         """Wait until there is something newer than what a page has seen."""

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from devsup.system.link import Link, Message
 
 _PERIOD = 0.25  # seconds between two beats
-_FIRST_LOOK = 2.0  # seconds into a start
 _LOOKS = 1.0  # seconds between looks at a start
 _OFTEN = 60.0  # seconds for which that is so; later it is looked at only when it is told of
 SLOW = 5.0  # seconds of a start that is told of; again after three times as many
@@ -80,13 +79,15 @@ class Hangs:
     async def watch_start(self, current: Current) -> None:
         """Until it serves, or is cancelled."""
         parts: dict[str, float] = defaultdict(float)
-        told, looked, looks = SLOW, 0.0, current.spawned + _FIRST_LOOK
+        told, looked, looks = SLOW, 0.0, current.spawned + SLOW
         while not await _within(current.serves, looks - time.monotonic()):
             seconds = time.monotonic() - current.spawned
             doing = await self._doing(current)
             parts[doing] += seconds - looked
             looked = seconds
-            looks += _LOOKS if seconds < _OFTEN else told - seconds  # what never serves is left alone, more and more
+            # Before there is a link, what it waits for is interrupted by a look; what never serves is left alone.
+            often = seconds < _OFTEN and current.handle is not None and any(link.thread for link in current.handle.links)
+            looks = current.spawned + (seconds + _LOOKS if often else told)
             self._supervisor.front.doing = doing
             if seconds >= told:
                 told *= 3
@@ -100,6 +101,10 @@ class Hangs:
         said = _complaints(current)
         if said:
             self._publish(events.StartComplained(generation=current.generation, complaints=said))
+
+    async def look(self, current: Current) -> None:
+        """Who asks while it starts is told where it is."""
+        self._supervisor.front.doing = await self._doing(current)
 
     async def _doing(self, current: Current) -> str:
         """What the main thread of the innermost process does; empty where it cannot be told."""
@@ -152,10 +157,11 @@ class Hangs:
         if worker is None:
             return None
         dump = (await worker.box.stacks({link.pid: link.thread})).get(link.pid, "")
-        frames = next((each.frames for each in stacks.parse(dump) if each.ident == heart.thread), ())
-        if not stacks.visible(frames) or stacks.is_waiting(frames):
+        threads = stacks.parse(dump)
+        frames = next((each.frames for each in threads if each.ident == heart.thread), ())
+        doing = stacks.blocking(frames, threads, self._project.is_own, self._project.short)
+        if not doing:
             return None
-        doing = stacks.doing(frames, self._project.is_own, self._project.short)
         answer = await link.ask("status", limit=_ASKED)
         active = [item["name"] for item in answer["items"] if not item.get("origin")] if answer is not None else heart.requests
         self._places[doing] += 1

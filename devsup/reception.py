@@ -71,7 +71,7 @@ class Reception:
     async def _answer(self, link: Link) -> None:
         """Another command of devsup asks where everything stands."""
         found = await self._supervisor.hangs.stacks(self._supervisor.current)
-        await link.send("stacks", stacks=msgspec.to_builtins(found))
+        await link.send("stacks", stacks=self._supervisor.bus.hide(msgspec.to_builtins(found)))
 
     def _worker(self, link: Link) -> Current:
         return self._supervisor.workers[link.generation]

@@ -142,6 +142,8 @@ class Supervisor:
                 self.bus.publish(event)
             case words.Answer(on=True):
                 starting = self.current.spawned if isinstance(self.phase, words.Starting) else None
+                if starting is not None:
+                    self.tasks.start_soon(self.hangs.look, self.current)
                 self.front.answer(self.current.intended if self.current.ready is None else None, starting)
             case words.Answer():
                 self.front.stop()
@@ -280,6 +282,7 @@ class Supervisor:
             if ended.code != 0:  # its last words belong to the diagnosis
                 await self.terminal.finished(handle.streams)
             await self._ended(current, handle, ended)
+            current.box.remove()
             del self.workers[generation]
 
     async def _spawn(self, current: Current) -> Spawned:
@@ -313,7 +316,7 @@ class Supervisor:
             events.WorkerExited(generation=current.generation, pid=handle.pid, exit=ended, served=served, expected=expected)
         )
         end = End(ended, handle.pid, served, tail)
-        why = None if expected or doubted or current.refused is not None else await explain(self.plan, current, end)
+        why = None if expected or doubted or current.refused is not None else await self._why(current, end)
         if why is not None:
             self.bus.publish(events.Diagnosed(generation=current.generation, diagnosis=why))
         if current.refused is None and failed and not doubted:
@@ -326,6 +329,13 @@ class Supervisor:
             self.front.outage = events.Outage(generation=current.generation, how=how, diagnosis=why, tail=tail)
         refused = current.refused.code if current.refused is not None else None
         self.put(words.WorkerExited(current.generation, ended, now, current.listened, refused, doubted))
+
+    async def _why(self, current: Current, end: End) -> events.Diagnosis | None:
+        try:
+            return await explain(self.plan, current, end, self.bus.hide)
+        except Exception as exc:  # noqa: BLE001 - a diagnosis never ends the service
+            self.bus.publish(events.Trouble(text=f"its end could not be explained: {exc!r}"))
+            return None
 
     async def wake_sleeper(self, current: Current, link: Link) -> None:
         """A server that ran in a thread has ended: a main thread that sleeps beside it is told, as by Ctrl-C."""

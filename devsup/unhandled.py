@@ -36,6 +36,13 @@ class Unhandled:
 
     def tell(self, generation: int, message: Mapping[str, Any]) -> None:
         """One exception, as the agent describes it."""
+        try:
+            self._tell(generation, message)
+        except Exception as exc:  # noqa: BLE001 - what cannot be told must not end the service
+            self._bus.publish(events.Trouble(text=f"an exception of {message.get('name')} cannot be told: {exc!r}"))
+
+    def _tell(self, generation: int, message: Mapping[str, Any]) -> None:
+        message = self._bus.hide(dict(message))
         chain = raised(message["chain"])
         if not chain:
             return

@@ -14,6 +14,7 @@ _THREAD = re.compile(r"(?P<current>Current thread|Thread) 0x(?P<ident>[0-9a-f]+)
 _FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$')
 _FATAL = re.compile(r"Fatal Python error: (?P<what>.+)$")
 _PACKAGES = re.compile(r"(?:site-packages|dist-packages|lib/python[\d.]+)/([\w.]+?)(?:/|\.py$|\.pyc$|$)")
+_RUNS = {"run", "run_until_complete", "run_forever"}
 _WAITS = {"select", "poll", "epoll_wait", "_poll"}
 
 
@@ -93,8 +94,33 @@ def doing(frames: Sequence[Frame], is_own: Callable[[str], bool], short: Callabl
 
 
 def is_waiting(frames: Sequence[Frame]) -> bool:
-    """Whether an event loop's thread does nothing but wait for events."""
-    return bool(frames) and frames[0].function in _WAITS and "selectors" in frames[0].file
+    """Whether an event loop's thread does nothing but wait for events; uvloop does so in no frame of its own."""
+    if not frames:
+        return True
+    file, function = frames[0].file, frames[0].function
+    if function in _WAITS and "selectors" in file:
+        return True
+    return function in _RUNS and ("/asyncio/" in file or "/uvicorn/" in file or "/uvloop/" in file)
+
+
+def blocking(
+    frames: Sequence[Frame], threads: Sequence[Thread], is_own: Callable[[str], bool], short: Callable[[str], str]
+) -> str:
+    """What blocks the loop whose thread has these frames: that, or what another thread does; "" where nothing seems to."""
+    shown = visible(frames)
+    if shown and not is_waiting(frames) and is_own(shown[0].file):
+        return doing(frames, is_own, short)
+    other = busy_elsewhere(threads, frames, is_own)
+    busy = doing(other.frames, is_own, short) if other is not None else ""
+    if is_waiting(frames):
+        return f"probably by another thread, {busy}" if busy else ""
+    return doing(frames, is_own, short) + (f", while another thread is {busy}" if busy else "")
+
+
+def busy_elsewhere(threads: Sequence[Thread], loop: Sequence[Frame], is_own: Callable[[str], bool]) -> Thread | None:
+    """Another thread, in the user's own code, which may keep the loop's from running: it holds the GIL, perhaps."""
+    others = (each for each in threads if each.frames != loop and visible(each.frames))
+    return next((each for each in others if is_own(visible(each.frames)[0].file)), None)
 
 
 def package(path: str) -> str:

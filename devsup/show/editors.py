@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from urllib.parse import quote
 
 _SCHEMES = {
@@ -32,4 +33,4 @@ def template(setting: str | None, environ_editor: str) -> str:
 
 def link(form: str, file: str, line: int) -> str:
     """The link to a line of a file."""
-    return form.replace("{file}", quote(file)).replace("{line}", str(line))
+    return form.replace("{file}", quote(os.fsencode(file))).replace("{line}", str(line))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import html
 import json
 import os
 import re
 import time
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -66,6 +66,11 @@ def render(outage: Outage | None, *, version: str, accept: str, agent: str, meth
     return Page("application/problem+json", {}, _json(outage))
 
 
+def escape(text: str) -> str:
+    """Text as HTML."""
+    return html.escape(_clean(text))
+
+
 def _clean(text: str) -> str:
     """What a program has printed, without what only a terminal obeys."""
     plain = _SEQUENCE.sub("", text)
@@ -114,7 +119,7 @@ def _html(outage: Outage | None, version: str, method: str, links: Links) -> Pag
     )
     rules = f"style-src {_hash(css)}; script-src {_hash(js)}; connect-src 'self'; base-uri 'none'; form-action 'none'"
     headers = {
-        "Content-Security-Policy": f"default-src 'none'; {rules}",
+        "Content-Security-Policy": f"default-src 'none'; frame-ancestors 'none'; {rules}",
         "Referrer-Policy": "no-referrer",
         "X-Devsup-Version": version,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _MOST = 1 << 19  # bytes that are read of it
+_FULL = 1 << 20  # bytes of stacks that were asked for, after which it begins anew
+_NUMBER = int(getattr(signal, "SIGRTMAX", 0)) - 5
 _WRITING = 0.5  # seconds for a process to write its stacks
 _PAUSE = 0.01  # seconds: a dump that has not grown for so long is whole
 
@@ -64,6 +67,11 @@ class BlackBox:
         except OSError:
             return 0
 
+    def remove(self) -> None:
+        """Its processes have ended, and it was read."""
+        with suppress(OSError):
+            os.unlink(self._path)  # noqa: PTH108 - as elsewhere here
+
     async def stacks(self, pids: Mapping[int, int]) -> dict[int, str]:
         """The stacks of all threads of those processes that write here, by pid; those that cannot answer are left out.
 
@@ -83,7 +91,11 @@ class BlackBox:
 
     async def _ask(self, pid: int, thread: int) -> str:
         before = self._size()
-        with suppress(ProcessLookupError):
+        if before > _FULL:
+            with suppress(OSError):
+                os.truncate(self._path, 0)
+                before = 0
+        with suppress(OSError):  # it has ended
             _signal(pid, thread)
         size, last = before, -1
         with anyio.move_on_after(_WRITING):
@@ -94,10 +106,24 @@ class BlackBox:
 
 
 def _signal(pid: int, thread: int) -> None:
-    with suppress(AttributeError):  # a C library without it
-        if thread and ctypes.CDLL(None).tgkill(pid, thread, signal.SIGRTMAX - 5) == 0:
-            return
-    os.kill(pid, signal.SIGRTMAX - 5)
+    """Send it, to one that handles it now: another program may have taken its place since it was found."""
+    if thread and _handles(pid):
+        with suppress(AttributeError):  # a C library without it
+            if ctypes.CDLL(None).tgkill(pid, thread, _NUMBER) == 0:
+                return
+    process = os.pidfd_open(pid)
+    try:
+        if _handles(pid):
+            signal.pidfd_send_signal(process, _NUMBER)
+    finally:
+        os.close(process)
+
+
+def _handles(pid: int) -> bool:
+    with suppress(OSError):
+        found = re.search(r"^SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        return found is not None and bool(int(found[1], 16) >> (_NUMBER - 1) & 1)
+    return False
 
 
 def _open_files(pid: int) -> set[str]:

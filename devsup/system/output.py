@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 TAIL = 65536  # bytes of each stream that are remembered for a diagnosis
 _LINES = 400
+_LONGEST = 1 << 20  # bytes of a line; longer ones are told in pieces
 
 
 class Channel:
@@ -146,6 +147,8 @@ class Output:
             self._write(channel.target, self._labelled(channel, data) if channel.label else data)
             return
         *lines, channel.partial = (channel.partial + data).split(b"\n")
+        if len(channel.partial) > _LONGEST:  # no line that anybody reads
+            lines, channel.partial = [*lines, channel.partial], b""
         for line in lines:
             text = line.decode("utf-8", "replace").rstrip("\r")
             self._write(channel.target, self._lines(channel.name, text, channel.label))

@@ -21,13 +21,19 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
 _HEAD_LIMIT = 2.0  # seconds for a request's head to arrive
+_FULL = 0.1  # seconds until it is tried again
+_SENDING = 10.0  # seconds for a client to take its answer
 _LINGER = 1.0  # seconds to read on after the answer
 _LINGER_BYTES = 1 << 20
 _HTTP = re.compile(rb"[A-Z]{3,20} \S+ HTTP/1\.[01]\r?\n")
 _LOCAL_NAMES = re.compile(rb"\r\nhost:\s*(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?\s*\r\n", re.IGNORECASE)
 
 _HOSTS = re.compile(rb"\r\nhost:", re.IGNORECASE)
-_FORWARDED = re.compile(rb"\r\n(?:x-forwarded-|forwarded:|cf-)", re.IGNORECASE)
+# What proxies, tunnels, and pages of other sites are known by; nginx speaks HTTP/1.0 to those behind it.
+_FORWARDED = re.compile(
+    rb"\r\n(?:x-forwarded-|forwarded:|cf-|via:|x-real-ip:|true-client-ip:|tailscale-|ngrok-|sec-fetch-site:\s*cross-site)",
+    re.IGNORECASE,
+)
 
 
 class Asked(NamedTuple):
@@ -82,6 +88,9 @@ async def _accept(listener: socket.socket, desk: Desk, answers: TaskGroup) -> No
             connection, _ = listener.accept()
         except (BlockingIOError, ConnectionError):
             continue
+        except OSError:  # no descriptor is left
+            await anyio.sleep(_FULL)
+            continue
         connection.setblocking(False)
         answers.start_soon(_serve, connection, desk)
 
@@ -93,7 +102,7 @@ async def _wait(connection: socket.socket, idle: set[socket.socket], desk: Desk,
 
 
 async def _serve(connection: socket.socket, desk: Desk) -> None:
-    with connection, suppress(OSError):
+    with connection, suppress(OSError):  # TimeoutError is one
         head = b""
         with anyio.move_on_after(_HEAD_LIMIT):
             head = await _peek_head(connection)
@@ -101,7 +110,8 @@ async def _serve(connection: socket.socket, desk: Desk) -> None:
             asked = _read(connection.getpeername()[0], head)
             if asked.seen and asked.is_local and not await _has_waited(connection, len(head), desk.news(asked.seen)):
                 return
-            await _send(connection, _response(desk.respond(asked), with_body=asked.method != "HEAD"))
+            with anyio.fail_after(_SENDING):
+                await _send(connection, _response(desk.respond(asked), with_body=asked.method != "HEAD"))
             connection.shutdown(socket.SHUT_WR)
             with anyio.move_on_after(_LINGER):
                 await _read_on(connection)
@@ -137,7 +147,10 @@ def _read(peer: str, head: bytes) -> Asked:
 
 def _is_local(peer: str, head: bytes) -> bool:
     """Whether it is a browser or program of this machine that asks, and not a page or a tunnel by way of one."""
-    fields = head.partition(b"\r\n\r\n")[0] + b"\r\n"
+    fields, whole, _ = head.partition(b"\r\n\r\n")
+    fields += b"\r\n"
+    if not whole or b" HTTP/1.1\r\n" not in fields:
+        return False
     if peer not in {"127.0.0.1", "::1", "::ffff:127.0.0.1"} or len(_HOSTS.findall(fields)) != 1:
         return False
     return _LOCAL_NAMES.search(fields) is not None and _FORWARDED.search(fields) is None

@@ -14,7 +14,7 @@ import pytest
 import devsup
 from devsup.decide.rules import Evidence, diagnose
 from devsup.events import Exit
-from devsup.explain import raised
+from devsup.explain import last_raised
 from devsup.system.blackbox import BlackBox
 
 PATH = Path(__file__).with_name("exits") / "mutations.py"
@@ -70,8 +70,8 @@ def test_the_cause_of_a_small_mistake_is_found(mutation: object, tmp_path: Path)
     left = BlackBox(str(box)).read()
     files = frozenset(str(path.relative_to(folder)) for path in folder.rglob("*.py"))
     blind = Evidence(Exit(code=done.returncode), (done.stdout + done.stderr).splitlines(), str(folder), sys.executable, files)
-    told = raised(left.exceptions[-1]["chain"]) if left.exceptions else ()
-    for evidence in (blind, blind._replace(exceptions=told)):
+    told, guess = last_raised(left, left.exceptions[0]["pid"])
+    for evidence in (blind, blind._replace(exceptions=told, guess=guess)):
         found = diagnose(evidence)
         assert found.rule == mutation.rule, f"{found.cause}\n{done.stderr}"  # type: ignore[attr-defined]
         assert mutation.says in found.cause  # type: ignore[attr-defined]

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from devsup.decide.rules import Evidence, diagnose
-from devsup.events import Diagnosis, Exit
-from devsup.explain import last_raised
-from devsup.system.blackbox import parse
+from devsup.events import Diagnosis, Exit, Place
+from devsup.explain import last_raised, sourced
+from devsup.system.blackbox import Left, parse
 
 EXITS = Path(__file__).with_name("exits")
 
@@ -41,7 +41,9 @@ def said_of(name: str, **more: Any) -> Diagnosis:
 def left(name: str) -> dict[str, Any]:
     """What devsup's agent knew of it."""
     found = parse("\n".join(RECORDED[name]["left"]))
-    return {"exceptions": last_raised(found, 0), "native": found.text}
+    pid = next((each["pid"] for each in found.exceptions if each["where"] == "begin"), 0)
+    exceptions, guess = last_raised(found, pid)
+    return {"exceptions": exceptions, "guess": guess, "native": found.text}
 
 
 def test_every_program_is_recorded() -> None:
@@ -75,9 +77,8 @@ def test_where_native_code_has_crashed() -> None:
 
 def test_a_kill_for_want_of_memory() -> None:
     found = said_of("killed", oom_kills=(1, 1), peak=3 << 30, served=8.1)
-    assert (found.rule, found.sure) == ("out-of-memory", True)
+    assert (found.rule, found.sure) == ("out-of-memory", False), "they may have been somebody else's"
     assert found.cause == "The kernel killed it for want of memory, with 3072 MiB after 8.1 s of service"
-    assert not said_of("killed", oom_kills=(0, 1)).sure, "somebody else's, perhaps"
     assert said_of("killed").rule == "killed"
 
 
@@ -176,3 +177,62 @@ def test_a_module_that_another_environment_of_the_project_has() -> None:
     assert found.rule == "module-elsewhere-installed"
     assert found.cause == "Module nosuchpackage is installed in .venv, but /venv/bin/python runs the program (main.py:1)"
     assert found.remedy == "devsup run --python .venv …"
+
+
+def judged(output: str, code: int = 1, **more: Any) -> Diagnosis:
+    return diagnose(Evidence(Exit(code=code), output.splitlines(), "/project", "python")._replace(**more))
+
+
+def trace(last: str) -> str:
+    return f'Traceback (most recent call last):\n  File "/project/main.py", line 3, in f\n    f()\n{last}'
+
+
+@pytest.mark.parametrize("message", ["Refused to start: SECRET_KEY is too short", "ACCESS_REFUSED - Login was refused"])
+def test_not_everything_that_is_refused_is_a_connection(message: str) -> None:
+    assert judged(trace(f"ValueError: {message}")).rule == "exception"
+
+
+@pytest.mark.parametrize(("code", "rule"), [(150, "exit-code"), (137, "killed"), (139, "native-crash"), (143, "signal")])
+def test_exit_codes_of_signals_are_only_probable(code: int, rule: str) -> None:
+    found = judged("", code)
+    assert (found.rule, found.sure) == (rule, rule == "exit-code")
+
+
+def test_a_factory_that_works_is_not_what_failed() -> None:
+    warned = "WARNING:  ASGI app factory detected. Using it, but please consider setting the --factory flag explicitly.\n"
+    failed = trace("RuntimeError: no model file") + "\n\nERROR:    Application startup failed. Exiting.\n"
+    assert judged(warned + failed, 3).cause == "Its start-up failed: RuntimeError: no model file (main.py:3)"
+
+
+def test_a_message_that_is_made_for_regular_expressions_is_read_in_no_time() -> None:
+    found = judged(trace("OSError: connection refused " + "host" * 5000))
+    assert found.rule == "service-not-running"
+
+
+CRASHED = (
+    "Fatal Python error: Segmentation fault\n\nCurrent thread 0x01 (most recent call first):\n"
+    '  File "/project/tool.py", line 4 in f\n'
+)
+
+
+def test_a_crash_of_a_process_that_it_had_started_is_not_its_own() -> None:
+    found = judged(trace("KeyError: 'port'"), native=CRASHED)
+    assert found.cause == "KeyError: 'port' (main.py:3)"
+    assert not any("native" in each for each in found.evidence)
+
+
+def test_what_a_process_that_it_had_started_has_died_of_is_not_its_own() -> None:
+    tool = {"where": "main", "pid": 8, "chain": [{"type": "ValueError", "message": "no", "notes": [], "frames": []}]}
+    begun = {"where": "begin", "pid": 7}
+    assert last_raised(Left([begun, tool], ""), 7) == ((), True)
+    chain, guess = last_raised(Left([tool], ""), 7)
+    assert (chain[0].type, guess) == ("ValueError", True), "behind a launcher without an agent it probably is"
+    assert not judged("", 7, exceptions=chain, guess=True).sure
+
+
+def test_what_an_exception_names_as_its_file_is_looked_at_before_it_is_read(tmp_path: Path) -> None:
+    large = tmp_path / "large.py"
+    large.write_text("x\n" * (2 << 20))
+    places = [Place(file, 1) for file in ("/dev/zero", "/nosuch", "\0", "\udcff", str(large), str(tmp_path))]
+    assert [each.source for each in sourced(places)] == [""] * len(places)
+    assert sourced([Place(__file__, 3)])[0].source == "from __future__ import annotations"

@@ -5,7 +5,9 @@ import pytest
 from devsup.decide.secrets import mask, masked, values
 
 SECRET = ["API_KEY", "DB_PASSWORD", "GITHUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "PASSWORD", "SENTRY_DSN", "GH_PAT", "openai_apikey"]
+SECRET += ["PGPASSWORD", "MYSQL_PWD", "GITHUBTOKEN", "REDISCLI_AUTH", "API_KEYS", "SECRETKEY", "awsSecretKey", "SSH_PRIVATE_KEY"]
 OPEN = ["MONKEY", "KEYBOARD", "PWD", "OLDPWD", "PATH", "SSH_AUTH_SOCK", "DESKTOP_SESSION", "TOKENIZERS_PARALLELISM", "COMPASS"]
+OPEN += ["XAUTHORITY", "SSL_CERT_FILE", "API_KEY_FILE"]
 
 
 @pytest.mark.parametrize("name", SECRET)
@@ -25,8 +27,17 @@ def test_the_longest_goes_first() -> None:
 
 
 def test_passwords_in_urls_go_as_well() -> None:
+    assert mask("postgres://u:p@ss@h and redis://:pa/ss@h", ()) == "postgres://u:•••@h and redis://:•••@h"
     assert mask("at redis://:pw@host/0, http://localhost:8000/a@b", ()) == "at redis://:•••@host/0, http://localhost:8000/a@b"
 
 
 def test_values_of_any_depth() -> None:
     assert masked({"a": ["x abcdefgh", {"b": "abcdefgh"}], "c": 3}, ("abcdefgh",)) == {"a": ["x •••", {"b": "•••"}], "c": 3}
+
+
+@pytest.mark.parametrize("left", range(6, 12))
+def test_the_beginning_that_a_cut_has_left(left: int) -> None:
+    secret = "sk-abcdefghi"
+    assert mask(f"key {secret[:left]}", (secret,)) == "key •••"
+    assert mask(f"key {secret[:left]}…", (secret,)) == "key •••"
+    assert mask("key sk-ab", (secret,)) == "key sk-ab"

@@ -109,6 +109,28 @@ def test_what_blocks_a_loop_is_named_while_it_does(
     assert run.stop() == 0
 
 
+CRUNCHES = APP.replace(
+    "async def answer(",
+    "def crunch(): return sum(range(CRUNCHED))  # line 27\n\nasync def answer(",
+).replace(
+    'elif scope["path"] == "/long":',
+    'elif scope["path"] == "/crunch":\n        await asyncio.get_running_loop().run_in_executor(None, crunch)\n'
+    '    elif scope["path"] == "/long":',
+)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_another_thread_that_keeps_the_gil_is_named_as_such(devsup: Start, project: Path, port: int, loop: str) -> None:
+    """`sum` of a range does not let go of it for seconds."""
+    save(project / "main.py", CRUNCHES.replace("CRUNCHED", str(250_000_000)))
+    run = devsup(*command(port, loop))
+    run.ready()
+    assert fetch(port, "/crunch")[0] == 200
+    for each in run.all("LoopBlocked"):
+        assert each["doing"].endswith(("another thread, in main.py:27 (crunch)", "another thread is in main.py:27 (crunch)"))
+    assert run.all("LoopBlocked")
+
+
 def test_the_same_place_is_counted(devsup: Start, project: Path, port: int) -> None:
     save(project / "main.py", APP.replace("SECONDS = 2.5", "SECONDS = 1.6"))
     run = devsup(*command(port))

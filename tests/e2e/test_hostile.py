@@ -34,7 +34,9 @@ HOSTILE = {
     "deep recursion": "sys.setrecursionlimit(20_000)\ndef deep(n): return deep(n - 1) if n else 1 / 0\ndeep(10_000)\n",
     "not UTF-8": "sys.stdout.buffer.write(b'\\xff\\xfe\\x80' * 1000)\nsys.stdout.flush()\nraise ValueError('\\udcff')\n",
     "no newline": "for _ in range(50): sys.stdout.write('y' * 1_000_000)\nsys.stdout.flush()\nraise ValueError('after')\n",
-    "a device for a file": "exec(compile('1 / 0', '/dev/zero', 'exec'))\n",
+    "a file name that is no UTF-8": "raise SyntaxError('bad', ('/tmp/x\\udcff.py', 3, 1, 't'))\n",
+    "a line that is no number": "raise SyntaxError('bad', ('/tmp/x.py', 'abc', 1, 't'))\n",
+    "a file name with a NUL": "raise SyntaxError('bad', ('/tmp/\\0.py', 3, 1, 't'))\n",
     "a name of markup": "raise type('[red]<b>&', (Exception,), {})('[/red] </main>')\n",
     "a chain": "def chain(n):\n    try:\n        if n: chain(n - 1)\n        else: raise KeyError(n)\n"
     "    except Exception: raise ValueError(n)\nchain(200)\n",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -88,7 +89,7 @@ def test_a_browser_gets_a_page_that_runs_nothing_but_its_own(run: Run, port: int
     status, headers, body = ask(port, "Accept: text/html,*/*")
     assert (status, headers["content-type"]) == (503, "text/html; charset=utf-8")
     policy = headers["content-security-policy"]
-    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert policy.startswith("default-src 'none'; frame-ancestors 'none'; style-src 'sha256-")
     assert "unsafe" not in policy
     assert "import nosuchpackage  # &lt;b&gt;bold&lt;/b&gt;" in body
     assert "<b>" not in body
@@ -102,6 +103,9 @@ OUTSIDE = {
     "a proxy": ["Host: localhost", "Forwarded: for=203.0.113.7"],
     "two hosts": ["Host: localhost", "Host: example.com"],
     "a name that begins alike": ["Host: localhost.example.com"],
+    "a proxy that only says so": ["Host: localhost", "Via: 1.1 proxy"],
+    "a page of another site": ["Host: localhost", "Sec-Fetch-Site: cross-site"],
+    "a head that is too long to be read": ["Host: localhost", *["X-Filler: " + "x" * 1000] * 70, "X-Forwarded-For: 203.0.113.7"],
 }
 
 
@@ -112,6 +116,42 @@ def test_who_asks_from_elsewhere_learns_nothing(run: Run, port: int, project: Pa
     assert status == 503
     for secret in ("nosuchpackage", str(project), "main.py", "Traceback"):
         assert secret not in body
+
+
+def test_a_proxy_of_http_1_0_learns_nothing(run: Run, port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), LIMIT) as sock:
+        sock.sendall(b"GET / HTTP/1.0\r\nHost: 127.0.0.1\r\nAccept: text/html\r\n\r\n")
+        data = b""
+        while piece := sock.recv(65536):
+            data += piece
+    assert b" 503 " in data
+    assert b"nosuchpackage" not in data
+
+
+def test_clients_without_number_do_not_end_devsup(devsup: Start, project: Path, port: int) -> None:
+    """More connections than devsup may have descriptors."""
+    save_app(project, "v1", BROKEN)
+    limited = 'import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200)); sys.argv[0] = "devsup"; '
+    save(project / "limited.py", limited + "from devsup.cli import main; main()\n")
+    words = [sys.executable, "limited.py", "run", "--log-format", "json", "uvicorn", "main:app", "--port", str(port)]
+    env = {**os.environ, "VIRTUAL_ENV": sys.prefix}
+    run = Run(words, project, env)
+    socks: list[socket.socket] = []
+    try:
+        run.wait_for("PlaceholderShown")
+        for _ in range(260):
+            socks.append(socket.socket())
+            socks[-1].setblocking(False)
+            socks[-1].connect_ex(("127.0.0.1", port))
+        wait_until(lambda: len(list(Path(f"/proc/{run.process.pid}/fd").iterdir())) >= 195)
+        for sock in socks:
+            sock.close()
+        assert ask(port, "Accept: text/html")[0] == 503
+        assert run.stop() == 0
+    finally:
+        for sock in socks:
+            sock.close()
+        run.close()
 
 
 def test_an_upgrade_to_websocket_is_refused_with_503(run: Run, port: int) -> None:
@@ -171,9 +211,9 @@ def test_a_long_start_is_answered_with_where_it_is(devsup: Start, project: Path,
     run.ready()
     save_app(project, "v2", "import time\ntime.sleep(7)\n")
     run.wait_for("PlaceholderShown")
+    wait_until(lambda: "in main.py:2" in ask(port, "Accept: application/json")[2])
     problem = json.loads(ask(port, "Accept: application/json")[2])
     assert problem["detail"].startswith("It has been starting for ")
-    assert "in main.py:2" in problem["detail"]
     assert ask(port, "Accept: text/html")[0] == 503
     run.ready(2)
     assert "v2" in ask(port)[2]

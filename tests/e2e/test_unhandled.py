@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from devsup.system.meeting import folder_of
 from harness import Event, Run, fetch, save, wait_until
 
 Start = Callable[..., Run]
@@ -115,6 +119,7 @@ def test_a_request_that_fails_is_told_in_a_line_and_counted(devsup: Start, proje
 
 FAILING = {
     "flask": (FLASK, "flask --app main run --port @PORT@"),
+    "flask-debug": (FLASK, "flask --app main run --debug --port @PORT@"),
     "hypercorn": (FAILS, "hypercorn main:app -b 127.0.0.1:@PORT@"),
     "aiohttp": (AIOHTTP, "python main.py @PORT@"),
     "tornado": (TORNADO, "python main.py @PORT@"),
@@ -198,3 +203,104 @@ def test_a_death_in_native_code_without_a_word_is_explained(devsup: Start, proje
 
 
 _AROUND = 2
+
+
+HANDLED = """
+import logging
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        logging.getLogger("uvicorn.error").exception("handled")
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"fine"})
+"""
+
+
+def test_what_an_app_has_handled_and_logged_is_no_failure(devsup: Start, project: Path, port: int) -> None:
+    save(project / "main.py", HANDLED)
+    run = devsup(*command(port))
+    run.ready()
+    assert fetch(port) == (200, "fine")
+    assert run.stop() == 0
+    assert not run.all("Unhandled")
+
+
+def test_a_supervisor_that_is_stopped_holds_up_nobody(devsup: Start, project: Path, port: int) -> None:
+    save(project / "main.py", FAILS)
+    run = devsup(*command(port), options=["--no-fork"])
+    run.ready()
+    run.process.send_signal(signal.SIGSTOP)
+    try:
+        for _ in range(300):
+            assert fetch(port, "/fails", timeout=5)[0] == 500
+    finally:
+        run.process.send_signal(signal.SIGCONT)
+    run.wait_for("Unhandled", 50)
+    assert fetch(port, "/fails")[0] == 500
+    assert run.stop() == 0
+
+
+# -- the black box ----------------------------------------------------------------------------------------------------
+
+CLOSES = """
+import os
+os.closerange(3, 2048)
+while os.open("data.db", os.O_RDWR | os.O_CREAT) < 1023: pass
+with open("data.db", "w") as file:
+    file.write("precious")
+raise LookupError("after all")
+"""
+REPLACES = """
+import os, sys, time
+if len(sys.argv) < 40:
+    time.sleep(0.1)
+    os.execv(sys.executable, [sys.executable, *sys.argv, "again"])
+"""
+
+
+def test_a_program_that_closes_all_and_uses_the_number_again_keeps_its_file(devsup: Start, project: Path) -> None:
+    save(project / "main.py", CLOSES)
+    run = devsup("python", "main.py")
+    found = run.wait_for("Diagnosed")["diagnosis"]
+    assert found["cause"] == "LookupError: after all (main.py:7)"
+    assert (project / "data.db").read_text() == "precious"
+
+
+def test_a_process_that_becomes_another_program_is_never_signalled(devsup: Start, project: Path) -> None:
+    """It is looked at while it starts, time and again, and exec puts back what a signal does."""
+    save(project / "child.py", REPLACES)
+    start = "import subprocess, sys, time\nchildren = [subprocess.Popen([sys.executable, 'child.py']) for _ in range(4)]\n"
+    save(project / "main.py", start + "print([child.wait() for child in children], flush=True)\ntime.sleep(60)\n")
+    run = devsup("python", "main.py")
+    pid = run.wait_for("WorkerSpawned")["pid"]
+    asked = 0
+    while not run.lines():
+        asked += 1
+        assert stacks(project).returncode == 0
+    assert run.lines() == ["[0, 0, 0, 0]"]
+    assert asked > 3
+    assert pid
+
+
+def stacks(project: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "devsup", "stacks"]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_black_box_of_a_worker_is_gone_with_it(devsup: Start, project: Path, port: int) -> None:
+    save(project / "main.py", HANDLED)
+    run = devsup(*command(port))
+    run.ready()
+    for generation in (2, 3):
+        save(project / "main.py", HANDLED + "#" * generation)
+        run.ready(generation)
+    [record] = (project / ".devsup").glob("app-*.json")
+    folder = folder_of(json.loads(record.read_text())["run"])
+    wait_until(lambda: len([each for each in Path(folder).iterdir() if each.name.startswith("link.")]) <= 2)

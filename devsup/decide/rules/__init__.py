@@ -81,7 +81,7 @@ def _evidence(case: Case) -> list[str]:
     if case.raised is not None:
         facts.append(f"{case.raised.name}: {case.raised.message}" if case.raised.message else case.raised.name)
         facts += [f"note: {note}" for note in case.raised.notes]
-    if stacks.fatal(evidence.native):
+    if case.has_crashed and stacks.fatal(evidence.native):
         facts.append(f"native code: {stacks.fatal(evidence.native)}")
         facts += [f"native stack: {each}" for each in stacks.native(evidence.native)[:_FRAMES]]
     if evidence.changed:

@@ -48,15 +48,20 @@ def shared_library(case: Case) -> Diagnosis | None:
     return Diagnosis(rule="shared-library", cause=cause, remedy=remedy, place=case.place)
 
 
+_REFUSED = re.compile(r"connection refused|refused the network connection|\[Errno (?:111|61)\]", re.IGNORECASE)
+_WHERE = re.compile(
+    r"(?:\bconnecting to |\bat |\bhost=?\s*|\bto server at |\()"
+    r"[\"']?([\w.-]{1,253})[\"']?(?:[^\d\n]{1,40}?)(?:port\D{0,3})?(\d{2,5})"
+)
+
+
 def refused(case: Case) -> Diagnosis | None:
     """A service that the program needs does not run."""
-    errors = [raised for raised in case.chain if "refused" in raised.message.lower() or raised.name == "ConnectionRefusedError"]
+    errors = [raised for raised in case.chain if raised.name == "ConnectionRefusedError" or _REFUSED.search(raised.message)]
     if not errors:
         return None
-    text = "\n".join(raised.message for raised in case.chain)
-    found = re.search(
-        r"(?:connecting to |at |host=?\s*|to server at |\()[\"']?([\w.-]+)[\"']?(?:[^\d\n]{1,40}?)(?:port\D{0,3})?(\d{2,5})", text
-    )
+    text = "\n".join(raised.message[:500] for raised in case.chain)
+    found = _WHERE.search(text)
     port = int(found[2]) if found else 0
     what = f"{found[1]}:{port}{f' ({PORTS[port]})' if port in PORTS else ''}" if found else "where the program connects to"
     cause = f"Nothing listens on {what}{case.where()}" if found else f"Nothing listens {what}{case.where()}"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from devsup.decide.tracebacks import Frame, Raised
     from devsup.events import Exit
 
+NATIVE = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 10: "SIGBUS", 11: "SIGSEGV"}
 LONGEST = 280  # characters of what is shown in a line
 
 
@@ -21,7 +22,7 @@ class Evidence(NamedTuple):
     `exceptions` are the agent's, if it could tell; `native` is what faulthandler wrote. `intended` is the address that the
     program said it would serve. `oom_kills` are the kernel's for want of memory meanwhile: in our own cgroup, and on the
     machine; `peak` is in bytes, 0 where it is not known. `environments` are others of the project: folder, names of what
-    is installed.
+    is installed. `guess`: the exceptions need not be what the main process has ended of.
     """
 
     exit: Exit
@@ -39,6 +40,7 @@ class Evidence(NamedTuple):
     oom_kills: tuple[int, int] = (0, 0)
     peak: int = 0
     environments: tuple[tuple[str, frozenset[str]], ...] = ()
+    guess: bool = False
 
 
 class Case(NamedTuple):
@@ -65,8 +67,17 @@ class Case(NamedTuple):
     @property
     def crashed(self) -> tuple[Frame, ...]:
         """The stack of the thread in which native code has crashed, the innermost frame first."""
+        if not self.has_crashed:  # what was left is of a process that it had started
+            return ()
         threads = stacks.parse(stacks.crash(self.evidence.native))
         return next((thread.frames for thread in threads if thread.is_current), ())
+
+    @property
+    def has_crashed(self) -> bool:
+        """Whether native code has ended it."""
+        ended = self.evidence.exit
+        number = ended.signal if ended.signal is not None else (ended.code or 0) - 128
+        return number in NATIVE
 
     def where(self) -> str:
         """That frame in words: " (main.py:3)"."""

@@ -102,9 +102,8 @@ def flask_app(case: Case) -> Diagnosis | None:
 
 def factory(case: Case) -> Diagnosis | None:
     """What was named makes the app."""
-    if "ASGI app factory detected" not in case.text and "takes 0 positional arguments but" not in case.text:
-        return None
-    if "factory" not in case.text:
+    message = case.raised.message if case.raised is not None else ""
+    if "factory" not in case.text or (case.raised is not None and "takes 0 positional arguments but" not in message):
         return None
     return Diagnosis(
         rule="factory",

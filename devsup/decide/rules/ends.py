@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from devsup.decide import stacks
-from devsup.decide.rules.case import Case
+from devsup.decide.rules.case import NATIVE, Case
 from devsup.events import Diagnosis, Exit
 
-_NATIVE = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 10: "SIGBUS", 11: "SIGSEGV"}
 _KILL = 9
+_SHELL = {130, 132, 134, 135, 136, 137, 139, 143}  # as a shell tells of signals
 _LAST_WORDS = re.compile(r"terminate called|Assertion|abort|CUDA|free\(\)|Fatal Python error")
 _CODES = {  # what servers mean by an exit code: (a word of the output, code)
     ("uvicorn", 3): "uvicorn: the app did not start",
@@ -23,12 +25,16 @@ def signalled(case: Case) -> Diagnosis | None:
     """It was ended from outside, or by its own native code."""
     ended = case.evidence.exit
     number = ended.signal
-    if number is None and ended.code is not None and 128 < ended.code < 128 + 65 and case.raised is None:
-        number = ended.code - 128  # as a shell tells it
-    if number is None:
-        return None
-    if number in _NATIVE:
-        return _native(case, _NATIVE[number])
+    if number is None and ended.code in _SHELL and case.raised is None:
+        number = ended.code - 128
+        found = _signalled(case, number)
+        return msgspec.structs.replace(found, sure=False)
+    return _signalled(case, number) if number is not None else None
+
+
+def _signalled(case: Case, number: int) -> Diagnosis:
+    if number in NATIVE:
+        return _native(case, NATIVE[number])
     if number == _KILL:
         return _killed(case)
     cause = f"Somebody ended it with {Exit(signal=number).text}{case.healthy()}"
@@ -48,10 +54,7 @@ def _native(case: Case, name: str) -> Diagnosis:
 def _killed(case: Case) -> Diagnosis:
     own, machine = case.evidence.oom_kills
     peak = f", with {case.evidence.peak / 2**20:.0f} MiB" if case.evidence.peak else ""
-    if own:
-        cause = f"The kernel killed it for want of memory{peak}{case.healthy()}"
-        return Diagnosis(rule="out-of-memory", cause=cause, remedy="Give it more memory, or see what takes it: free -m")
-    if machine:
+    if own or machine:  # whose they were, the counters do not tell
         cause = f"The kernel killed it for want of memory{peak}{case.healthy()}"
         return Diagnosis(rule="out-of-memory", cause=cause, sure=False, remedy="See the kernel's log: dmesg | tail")
     cause = f"Somebody killed it (SIGKILL){peak}{case.healthy()}; the kernel has counted none for want of memory"
@@ -75,11 +78,11 @@ def exception(case: Case) -> Diagnosis | None:
     first = raised.message.partition("\n")[0]
     what = f"{raised.name}: {first}" if first else raised.name
     # What was printed while it served need not be what it has ended of.
-    guess = not case.evidence.exceptions and case.evidence.served is not None
+    guess = case.evidence.guess or (not case.evidence.exceptions and case.evidence.served is not None)
     return Diagnosis(
         rule="lifespan" if lifespan else "exception",
         cause=f"{'Its start-up failed: ' if lifespan else ''}{what}{case.where()}",
-        sure=not guess,
+        sure=lifespan or not guess,
         remedy="",
         place=case.place,
     )

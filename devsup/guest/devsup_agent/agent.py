@@ -104,6 +104,17 @@ class Agent:
                 return False
         return True
 
+    def offer(self, op, **fields):
+        """Send one message that may be lost: nobody waits for a supervisor that does not listen."""
+        with self._lock:
+            if self._link is None:
+                return False
+            try:
+                self._link.offer(op, **fields)
+            except OSError:
+                return False
+        return True
+
     def ask(self, op, **fields):
         """Send and wait for the answer: (message, descriptors); ({}, []) when none comes."""
         if not self.connect():

@@ -9,19 +9,20 @@ report of it, and of threads. The file's being there tells that a worker has an 
 import os
 import sys
 
-_FIRST_FD = 100  # out of the way: a program may count on low numbers
+_HIGHEST_FD = 1023  # out of the way: a program may count on low numbers, and close all and use them again
 _CHAIN, _FRAMES, _LONGEST = 10, 25, 2000  # exceptions; frames from either end; characters of a message
 _UNSPEAKABLE = "<its message cannot be made>"
 
-_fd = -1
+_fd, _path = -1, ""
 
 
 def begin():
     """Open the file; raises nothing."""
-    global _fd
+    global _fd, _path
     try:
-        path = os.environ["DEVSUP_LINK"] + "." + os.environ["DEVSUP_TOKEN"]
-        _fd = _out_of_the_way(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600))
+        _path = os.environ["DEVSUP_LINK"] + "." + os.environ["DEVSUP_TOKEN"]
+        _fd = _out_of_the_way(os.open(_path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600))
+        os.write(_fd, b'\n{"where": "begin", "pid": %d}\n' % os.getpid())
         import _signal  # type: ignore[import-not-found] # not `signal`, which brings enum
         import faulthandler
 
@@ -34,14 +35,14 @@ def begin():
 
 
 def _out_of_the_way(fd):
-    for number in range(_FIRST_FD, _FIRST_FD + 20):
+    for number in (_HIGHEST_FD, _HIGHEST_FD - 1, 255, 254):  # macOS allows no more
         try:
             os.fstat(number)
         except OSError:
             try:
                 os.dup2(fd, number, inheritable=False)
             except OSError:  # above the limit
-                return fd
+                continue
             os.close(fd)
             return number
     return fd
@@ -78,10 +79,30 @@ def _leave(where, name, exc):
 
         record = {"where": where, "name": name[:_LONGEST], "pid": os.getpid(), "chain": described(exc)}
         linked = sys.modules.get("devsup_agent.agent") if where == "thread" else None
-        if linked is None or not linked.agent.send("raised", **record):
-            os.write(_fd, b"\n" + json.dumps(record).encode() + b"\n")
+        if linked is None or not linked.agent.offer("raised", **record):
+            _write(b"\n" + json.dumps(record).encode() + b"\n")
     except Exception:
         return
+
+
+def _write(data):
+    """Append it, also where the program has closed all descriptors, and ours may be another file's by now."""
+    if _is_ours():
+        os.write(_fd, data)
+        return
+    fd = os.open(_path, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)
+
+
+def _is_ours():
+    try:
+        here, there = os.fstat(_fd), os.stat(_path)
+    except OSError:
+        return False
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
 
 def described(exc):
@@ -108,8 +129,9 @@ def _one(exc):
     name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
     frames, message = _frames(exc.__traceback__), _text(exc)
     if isinstance(exc, SyntaxError):
-        message = str(exc.msg)
-        frames.append([str(exc.filename), exc.lineno or 0, "", str(exc.text or "").strip()[:_LONGEST]])
+        message = _text(exc.msg)
+        line = exc.lineno if isinstance(exc.lineno, int) else 0
+        frames.append([_text(exc.filename), line, "", _text(exc.text or "").strip()])
     notes = getattr(exc, "__notes__", None)
     notes = [_text(note) for note in notes[:5]] if isinstance(notes, list) else []
     return {"type": name[:_LONGEST], "message": message, "notes": notes, "frames": frames}

@@ -44,6 +44,7 @@ class Channel:
     def __init__(self, sock):
         self._socket = sock
         self._decoder, self._fds = Decoder(), []
+        self._rest = b""  # of a message that was sent without waiting
 
     def fileno(self):
         """For poll."""
@@ -54,7 +55,19 @@ class Channel:
         fields.update(op=op, fds=len(fds))
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         data = encode(fields)
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            self._socket.sendall(rest)
         self._socket.sendall(data[self._socket.sendmsg([data], rights) :])
+
+    def offer(self, op, **fields):
+        """Send one message if that takes no wait, else drop it. Raises OSError when the other end is gone."""
+        fields.update(op=op, fds=0)
+        data = self._rest or encode(fields)
+        try:
+            self._rest = data[self._socket.send(data, socket.MSG_DONTWAIT) :]
+        except BlockingIOError:
+            return
 
     def receive(self):
         """The messages that have come, each with its descriptors, which no child inherits; None at the end."""

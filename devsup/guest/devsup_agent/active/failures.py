@@ -9,18 +9,18 @@ from devsup_agent import blackbox, guard
 from devsup_agent.active.owners import owner
 from devsup_agent.agent import agent
 
-_last: list = [0, 0.0]  # id and time of the exception that was told last: the same one may pass several of us
+_last: list = [None]  # what was told last: one exception may pass several of us
 
 
 def tell(name, started, exc):
     """Request `name` ("GET /path"), begun at `started` (monotonic, None where nobody knows), has died of `exc`."""
     with guard("an exception of a request"):
-        now = time.monotonic()
-        if _last[0] == id(exc) and now - _last[1] < 1.0:
+        same = (id(exc), name, started)
+        if _last[0] == same:
             return
-        _last[:] = [id(exc), now]
-        age = now - started if started is not None else None
-        agent.send("raised", where="request", name=name[:200], age=age, chain=blackbox.described(exc))
+        _last[0] = same
+        age = time.monotonic() - started if started is not None else None
+        agent.offer("raised", where="request", name=name[:200], age=age, chain=blackbox.described(exc))
 
 
 def of_record(record, exc):
@@ -55,15 +55,11 @@ def _heard(info):
 
 
 def _serving(frame):
-    """Uvicorn's request, or WebSocket, that logs."""
-    for _ in range(12):
-        if frame is None:
-            return None
-        found = frame.f_locals.get("self")
-        if frame.f_code.co_name == "run_asgi" and hasattr(found, "scope"):
-            return found
+    """Uvicorn's request, or WebSocket, if it is that which logs; an app may use the same logger."""
+    while frame is not None and frame.f_globals.get("__name__") in (__name__, "logging"):
         frame = frame.f_back
-    return None
+    found = frame.f_locals.get("self") if frame is not None and frame.f_code.co_name == "run_asgi" else None
+    return found if hasattr(found, "scope") else None
 
 
 def patch(module):
@@ -75,16 +71,16 @@ def patch(module):
 
 
 def _patch_flask(flask):
-    log = flask.log_exception
+    handle = flask.handle_exception
 
-    @functools.wraps(log)
-    def log_exception(self, exc_info, *args, **kwargs):
+    @functools.wraps(handle)
+    def handle_exception(self, e):
         record = owner.get(None)
-        if record is not None and hasattr(record, "name") and exc_info[1] is not None:
-            of_record(record, exc_info[1])
-        return log(self, exc_info, *args, **kwargs)
+        if hasattr(record, "name"):
+            of_record(record, e)
+        return handle(self, e)
 
-    flask.log_exception = log_exception
+    flask.handle_exception = handle_exception
 
 
 def _patch_django(module):

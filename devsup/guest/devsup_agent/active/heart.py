@@ -32,7 +32,7 @@ class Heart:
         if self._rests or self._loop is not loop:
             with guard("the heart"):
                 self._loop = loop
-                self._tell(time.monotonic(), rests=False)
+                self._tell(loop, time.monotonic(), rests=False)
 
     def stir_here(self):
         """As `stir`, wherever the caller runs; nothing outside asyncio's loops."""
@@ -41,20 +41,20 @@ class Heart:
         if loop is not None:
             self.stir(loop)
 
-    def _tell(self, now, rests):
+    def _tell(self, loop, now, rests):
         lag = max(0.0, now - self._due) if not self._rests else 0.0
         self._rests = rests
         names = [item["name"] for item in self._agent.active() if item["age"] < _OLD]
         if names:
             self._quiet = 0
         thread = threading.get_ident()
-        self._agent.send("beat", thread=thread, native=threading.get_native_id(), lag=lag, requests=names[:_NAMES], rests=rests)
+        self._agent.offer("beat", thread=thread, native=threading.get_native_id(), lag=lag, requests=names[:_NAMES], rests=rests)
         if not rests:
             self._due = now + PERIOD
-            self._loop.call_later(PERIOD, self._beat, self._loop)
+            loop.call_later(PERIOD, self._beat, loop)
 
     def _beat(self, loop):
         with guard("the heart"):
             if loop is self._loop and not self._rests:
                 self._quiet += 1
-                self._tell(time.monotonic(), rests=self._quiet > _QUIET)
+                self._tell(loop, time.monotonic(), rests=self._quiet > _QUIET)
