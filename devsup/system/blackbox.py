@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import re
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 _MOST = 1 << 19  # bytes that are read of it
 _FULL = 1 << 20  # bytes of stacks that were asked for, after which it begins anew
-_NUMBER = int(getattr(signal, "SIGRTMAX", 0)) - 5
 _WRITING = 0.5  # seconds for a process to write its stacks
 _PAUSE = 0.01  # seconds: a dump that has not grown for so long is whole
 
@@ -43,7 +41,11 @@ def parse(content: str) -> Left:
 
 
 class BlackBox:
-    """The file of one worker."""
+    """The file of one worker.
+
+    Its processes are asked by SIGURG, which does nothing to those that do not handle it: one that is just becoming another
+    program has no handler any more.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -86,8 +88,8 @@ class BlackBox:
         return found
 
     def _writers(self, pids: list[int]) -> list[int]:
-        """Who has the file open: they handle the signal, which would end anybody else."""
-        return [pid for pid in pids if self._path in _open_files(pid)] if hasattr(signal, "SIGRTMAX") else []
+        """Who has the file open."""
+        return [pid for pid in pids if self._path in _open_files(pid)]
 
     async def _ask(self, pid: int, thread: int) -> str:
         before = self._size()
@@ -106,24 +108,10 @@ class BlackBox:
 
 
 def _signal(pid: int, thread: int) -> None:
-    """Send it, to one that handles it now: another program may have taken its place since it was found."""
-    if thread and _handles(pid):
-        with suppress(AttributeError):  # a C library without it
-            if ctypes.CDLL(None).tgkill(pid, thread, _NUMBER) == 0:
-                return
-    process = os.pidfd_open(pid)
-    try:
-        if _handles(pid):
-            signal.pidfd_send_signal(process, _NUMBER)
-    finally:
-        os.close(process)
-
-
-def _handles(pid: int) -> bool:
-    with suppress(OSError):
-        found = re.search(r"^SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-        return found is not None and bool(int(found[1], 16) >> (_NUMBER - 1) & 1)
-    return False
+    with suppress(AttributeError):  # a C library without it
+        if thread and ctypes.CDLL(None).tgkill(pid, thread, signal.SIGURG) == 0:
+            return
+    os.kill(pid, signal.SIGURG)
 
 
 def _open_files(pid: int) -> set[str]:

@@ -55,8 +55,7 @@ def printed(run: Run) -> tuple[list[str], list[str]]:
 
 # The signals by which the black box is written.
 BLACK_BOX = sum(
-    1 << number - 1
-    for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGRTMAX - 5)
+    1 << number - 1 for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGURG)
 )
 
 

@@ -232,21 +232,6 @@ def test_what_an_app_has_handled_and_logged_is_no_failure(devsup: Start, project
     assert not run.all("Unhandled")
 
 
-def test_a_supervisor_that_is_stopped_holds_up_nobody(devsup: Start, project: Path, port: int) -> None:
-    save(project / "main.py", FAILS)
-    run = devsup(*command(port), options=["--no-fork"])
-    run.ready()
-    run.process.send_signal(signal.SIGSTOP)
-    try:
-        for _ in range(300):
-            assert fetch(port, "/fails", timeout=5)[0] == 500
-    finally:
-        run.process.send_signal(signal.SIGCONT)
-    run.wait_for("Unhandled", 50)
-    assert fetch(port, "/fails")[0] == 500
-    assert run.stop() == 0
-
-
 # -- the black box ----------------------------------------------------------------------------------------------------
 
 CLOSES = """

@@ -1,7 +1,7 @@
 """What a worker's processes leave for the supervisor to read when one of them has died, or hangs: one file for all of them.
 
 Whatever happens to a process, this needs neither the link nor the interpreter: the file is open from the start, faulthandler
-writes into it when native code crashes, and again, for all threads, whenever the supervisor sends `SIGNAL`, also while the
+writes into it when native code crashes, and again, for all threads, whenever the supervisor sends SIGURG, also while the
 GIL is held. Exceptions are appended as JSON, a line each: of the main thread as the interpreter ends, whoever has caught the
 report of it, and of threads. The file's being there tells that a worker has an agent.
 """
@@ -28,8 +28,7 @@ def begin():
 
         if not faulthandler.is_enabled():  # else it is the user's, and tells the terminal
             faulthandler.enable(_fd)
-        if hasattr(_signal, "SIGRTMAX"):
-            faulthandler.register(_signal.SIGRTMAX - 5, _fd)
+        faulthandler.register(_signal.SIGURG, _fd)
     except (OSError, KeyError, ImportError, RuntimeError, ValueError):
         return
 
