@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from devsup import guard
+from devsup.decide.addresses import after_options
 from devsup.decide.triggers import Rules
 from devsup.decide.vocabulary import Limits
 from devsup.errors import UsageError
@@ -142,17 +143,8 @@ def resolve(command: tuple[str, ...], found: Interpreter, environ: Mapping[str, 
 
 def _script(words: list[str]) -> str | None:
     """The script that a Python command line runs, if it runs one."""
-    takes_value = False
-    for word in words:
-        if takes_value:
-            takes_value = False
-        elif word in {"-W", "-X", "--check-hash-based-pycs"}:
-            takes_value = True
-        elif word.startswith(("-c", "-m")) or word == "-":
-            return None
-        elif not word.startswith("-"):
-            return word
-    return None
+    rest = after_options(words)
+    return rest[0] if rest and not rest[0].startswith("-") else None
 
 
 def _remedy(first: str, found: Interpreter, cwd: Path) -> str:

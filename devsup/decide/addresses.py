@@ -90,7 +90,7 @@ def _bare(words: Sequence[str]) -> list[str]:
     """A script without its interpreter, and that interpreter's options; a module with an interpreter of any name."""
     if not _is_python(words[0]):
         return list(words)
-    rest = _after_options(words)
+    rest = after_options(words[1:])
     return ["python", *rest] if not rest or rest[0].startswith("-") else rest
 
 
@@ -108,17 +108,17 @@ def _program(command: Sequence[str]) -> tuple[str, list[str]]:
 
 def _without_python(words: Sequence[str]) -> list[str]:
     """The script or module that an interpreter runs, and its words."""
-    rest = _after_options(words)
+    rest = after_options(words[1:])
     if rest and rest[0].startswith("-c"):
         return []
     return rest[1:] if rest[:1] == ["-m"] else rest
 
 
-def _after_options(words: Sequence[str]) -> list[str]:
-    """An interpreter's command line from its script, `-m` or `-c` on."""
-    rest = list(words[1:])
-    while rest and rest[0].startswith("-") and rest[0][:2] not in {"-m", "-c"}:
-        rest = rest[2:] if rest[0] in {"-W", "-X"} else rest[1:]
+def after_options(words: Sequence[str]) -> list[str]:
+    """An interpreter's words from its script, `-`, `-m` or `-c` on."""
+    rest = list(words)
+    while rest and rest[0].startswith("-") and rest[0] != "-" and rest[0][:2] not in {"-m", "-c"}:
+        rest = rest[2:] if rest[0] in {"-W", "-X", "--check-hash-based-pycs"} else rest[1:]
     return rest
 
 
