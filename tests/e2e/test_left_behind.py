@@ -249,7 +249,8 @@ TASKS = {
 }
 THREADS = {"thread": "wait_for", "subclass": "Worker.run", "timer": "wait_for", "submit": "wait_for", "nested": "wait_for"}
 KINDS = [
-    *((server, kind) for server in ("asyncio", "uvloop") for kind in TASKS),
+    *(("asyncio", kind) for kind in TASKS),
+    *(pytest.param("uvloop", kind, marks=pytest.mark.soak) for kind in TASKS),
     *((FLASK, kind) for kind in THREADS),
     *(("hypercorn", kind) for kind in ("create_task", "submit")),
     *((server, kind) for server in ("gunicorn", "waitress") for kind in ("thread", "submit")),

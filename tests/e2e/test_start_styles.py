@@ -363,7 +363,9 @@ def test_serves_and_keeps_its_listener_over_reloads(start: Start, style: Style, 
     assert [each["exit"] for each in started.run.all("WorkerExited") if each["exit"]["signal"] == signal.SIGKILL] == []
 
 
-@pytest.mark.parametrize("style", STYLES, ids=str)
+@pytest.mark.parametrize(
+    "style", [pytest.param(each, marks=pytest.mark.soak if n % 2 else ()) for n, each in enumerate(STYLES)], ids=str
+)
 def test_a_save_waits_for_an_active_request_and_then_brings_new_code(start: Start, style: Style) -> None:
     started = start(style)
     assert_drained_on_save(started)

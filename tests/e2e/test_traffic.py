@@ -243,8 +243,8 @@ def under_devsup(run: Run, project: Path, port: int, source: str, reloads: int) 
 
 def combination(server: ParameterSet, mode: str, fork: bool) -> ParameterSet:
     """A server, a mode and a way to start; most of them are left to the soak."""
-    often = {("asyncio-h11", True), ("uvloop-httptools", True), ("flask", True)}
-    marks = [] if (server.id, fork) in often else [pytest.mark.soak]
+    often = {("asyncio-h11", "drain"), ("uvloop-httptools", "drain"), ("uvloop-httptools", "handover"), ("flask", "drain")}
+    marks = [] if fork and (server.id, mode) in often else [pytest.mark.soak]
     return pytest.param(*server.values, mode, fork, id=f"{server.id}-{mode}-{'fork' if fork else 'cold'}", marks=marks)
 
 
@@ -360,7 +360,7 @@ def test_nothing_lost_on_fresh_connections_over_two_hundred_reloads(
 # -- saves in quick succession ----------------------------------------------------------------------------------------
 
 MOMENTS = ["ReloadStarted", "WorkerSpawned", "WorkerReady"]
-BOTH = [SERVERS[0], pytest.param(*SERVERS[3].values, id=SERVERS[3].id, marks=pytest.mark.soak), SERVERS[4]]
+BOTH = [SERVERS[0], *(pytest.param(*each.values, id=each.id, marks=pytest.mark.soak) for each in (SERVERS[3], SERVERS[4]))]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
