@@ -236,7 +236,10 @@ def test_one_error_on_stderr_and_exit_code_2(case: Case, project: Path, environm
     assert "devsup_agent" not in done.stderr, story
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+SOME = [pytest.param(each, marks=() if n % 3 == 0 else pytest.mark.soak, id=each.name) for n, each in enumerate(CASES)]
+
+
+@pytest.mark.parametrize("case", SOME)
 def test_the_same_in_json(case: Case, project: Path, environment: dict[str, str]) -> None:
     """On stdout stand JSON lines and nothing else; the error is one `Refused` there, or stands on stderr."""
     write(project, case.files)

@@ -92,18 +92,7 @@ def only(chosen: list[Server], *quick: str) -> pytest.MarkDecorator:
 
 
 ALL = [each.name for each in SERVERS]
-OFTEN = [
-    "hypercorn",
-    "hypercorn-uvloop",
-    "gunicorn",
-    "gunicorn-gthread",
-    "gunicorn-w2",
-    "daphne",
-    "waitress",
-    "aiohttp",
-    "tornado",
-]
-OFTEN += ["django", "http.server", "threads"]
+OFTEN = "hypercorn hypercorn-uvloop gunicorn gunicorn-gthread gunicorn-w2 daphne waitress aiohttp tornado django threads".split()
 KNOWN = [each for each in SERVERS if each.knows]
 NO_ATEXIT = {"gunicorn-uvicorn"}  # its worker dies of its own SIGTERM, also without devsup
 BUFFERS = {

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from harness import Run, fetch, find_python, make_environment, save, wait_until
 
@@ -351,8 +352,13 @@ def assert_started_once(started: Started) -> None:
     assert set(started.style.modules) <= set(facts["modules"])
 
 
+def every_other(first: int) -> list[ParameterSet]:
+    """All styles; those between are left to the soak."""
+    return [pytest.param(each, marks=() if n % 2 == first else pytest.mark.soak) for n, each in enumerate(STYLES)]
+
+
 @pytest.mark.parametrize("reloads", [3, pytest.param(10, marks=pytest.mark.soak)])
-@pytest.mark.parametrize("style", STYLES, ids=str)
+@pytest.mark.parametrize("style", every_other(0), ids=str)
 def test_serves_and_keeps_its_listener_over_reloads(start: Start, style: Style, reloads: int) -> None:
     started = start(style)
     assert started.get() == (200, "v1")
@@ -363,9 +369,7 @@ def test_serves_and_keeps_its_listener_over_reloads(start: Start, style: Style, 
     assert [each["exit"] for each in started.run.all("WorkerExited") if each["exit"]["signal"] == signal.SIGKILL] == []
 
 
-@pytest.mark.parametrize(
-    "style", [pytest.param(each, marks=pytest.mark.soak if n % 2 else ()) for n, each in enumerate(STYLES)], ids=str
-)
+@pytest.mark.parametrize("style", every_other(1), ids=str)
 def test_a_save_waits_for_an_active_request_and_then_brings_new_code(start: Start, style: Style) -> None:
     started = start(style)
     assert_drained_on_save(started)

@@ -389,7 +389,7 @@ def test_a_second_save_during_a_reload_is_served_in_the_end(
 
 
 @pytest.mark.parametrize("boot", [0.0, 0.3], ids=["quick-boot", "slow-boot"])
-@pytest.mark.parametrize("pause", [0.0, 0.03, 0.09], ids=["at-once", "30ms", "90ms"])
+@pytest.mark.parametrize("pause", [0.0, pytest.param(0.03, marks=pytest.mark.soak), 0.09], ids=["at-once", "30ms", "90ms"])
 @pytest.mark.parametrize(("source", "command"), BOTH)
 def test_ten_saves_within_a_second_end_in_the_last_content(
     devsup: Callable[..., Run], project: Path, port: int, source: str, command: str, pause: float, boot: float
