@@ -123,7 +123,7 @@ def _line(file: str, number: int) -> str:
 
 
 def _code(place: Place | None) -> list[tuple[int, str]]:
-    """The lines around the one that failed, those of its depth at least."""
+    """The lines around the one that failed."""
     if place is None:
         return []
     lines = [(number, _line(place.file, number)) for number in range(place.line - _AROUND, place.line + _AROUND + 1)]

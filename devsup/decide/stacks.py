@@ -19,7 +19,7 @@ _WAITS = {"select", "poll", "epoll_wait", "_poll"}
 
 
 class Thread(NamedTuple):
-    """One thread's stack, the innermost frame first; `is_current` where it held the GIL."""
+    """One thread's stack, the innermost frame first; `is_current` where it is the one that wrote, or crashed."""
 
     ident: int
     name: str

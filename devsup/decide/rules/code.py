@@ -63,7 +63,7 @@ def _missing(case: Case, name: str, *, is_target: bool = False) -> Diagnosis:
             else f"There is no module {name} in {evidence.folder}"
         )
         return Diagnosis(rule="module-misspelled", cause=cause, sure=False, remedy="Correct the name.", place=case.place)
-    top, tail = name.partition(".")[0], f"{name.replace('.', '/')}.py"
+    top = name.partition(".")[0]
     if any(file.startswith(f"{top}/") for file in evidence.files):
         cause = f"There is no {tail}{case.where()} in the project"
         return Diagnosis(rule="module-not-found", cause=cause, remedy="Create it, or correct the import.", place=case.place)
