@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from devsup.config import Config, Service, choose, load
+from devsup.config import Config, Log, Probe, Service, choose, load
 from devsup.errors import DevsupError, UsageError
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "config.example.toml"
@@ -31,6 +33,11 @@ def service(folder: Path, lines: str) -> Service:
     return load(folder).services["web"]
 
 
+def found(folder: Path) -> tuple[dict[str, Service], Path | None]:
+    config = load(folder)
+    return config.services, config.path
+
+
 def refusal(folder: Path) -> str:
     with pytest.raises(UsageError) as caught:
         load(folder)
@@ -43,20 +50,20 @@ def refusal(folder: Path) -> str:
 
 
 def test_an_empty_config_knows_whether_there_is_a_file(folder: Path) -> None:
-    assert load(folder) == Config({}, None)
+    assert found(folder) == ({}, None)
     path = write(folder, "")
-    assert load(folder) == Config({}, path)
+    assert found(folder) == ({}, path)
 
 
 def test_pyproject_holds_the_same_tables(folder: Path) -> None:
     path = write(folder, '[tool.devsup.services.web]\nreload = "off"\n', "pyproject.toml")
-    assert load(folder) == Config({"web": Service(reload="off")}, path)
+    assert found(folder) == ({"web": Service(reload="off")}, path)
 
 
 def test_devsup_toml_beats_pyproject_beside_it(folder: Path) -> None:
     write(folder, "[tool.devsup.services.web]\n", "pyproject.toml")
     path = write(folder, "[services.api]\n")
-    assert load(folder) == Config({"api": Service()}, path)
+    assert found(folder) == ({"api": Service()}, path)
 
 
 def test_the_nearest_file_wins(folder: Path) -> None:
@@ -86,7 +93,7 @@ def test_the_search_ends_at_the_repository(folder: Path) -> None:
     repository.mkdir()
     (repository / ".git").write_text("gitdir: ../.git/worktrees/repository\n")
     (repository / "src").mkdir()
-    assert load(repository / "src") == Config({}, None)
+    assert found(repository / "src") == ({}, None)
 
 
 def test_a_relative_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,18 +142,18 @@ def test_windows_line_ends(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ('relod = "off"', 'is not a key of devsup. Did you mean "reload"? The keys allowed here are command, cwd,'),
-        ("zzz = 1", "zzz is not a key of devsup. The keys allowed here are command, cwd,"),
+        ('relod = "off"', 'is not a key of devsup. Did you mean "reload"? The keys allowed here are command, target, cwd,'),
+        ("zzz = 1", "zzz is not a key of devsup. The keys allowed here are command, target, cwd,"),
         ('"a b" = 1', 'services.web."a b" is not a key of devsup.'),
         ('reload = "drian"', 'is "drian", where "drain", "handover", "restart" or "off" belongs. Did you mean "drain"?'),
         ("reload = false", 'is false, where "drain", "handover", "restart" or "off" belongs. Correct the line, or delete it'),
         ('watch_mode = "none"', 'is "none", where "imported" or "all" belongs.'),
-        ("drain_timeout = 0", "is 0, where a number of seconds above 0 belongs. Correct the line, or delete it to"),
-        ('drain_timeout = "1m"', 'is "1m", where a number of seconds above 0 belongs.'),
-        ("gate_timeout = inf", "is inf, where a number of seconds above 0 belongs."),
-        ("stop_timeout = -1", "is -1, where a number of seconds, 0 or more, belongs."),
-        ("hold = nan", "is nan, where a number of seconds, 0 or more, belongs."),
-        ("hold = true", "is true, where a number"),
+        ("drain_timeout = 0", 'is 0, where a duration above 0 such as 5 (seconds) or "2m" belongs. Correct the line'),
+        ('drain_timeout = "1 week"', 'is "1 week", where a duration above 0 such as 5'),
+        ("gate_timeout = inf", "is inf, where a duration above 0 such as 5"),
+        ("stop_timeout = -1", 'is -1, where a duration such as 5 (seconds) or "2m" belongs.'),
+        ("hold = nan", "is nan, where a duration such as 5"),
+        ("hold = true", "is true, where a duration"),
         ('exit_on_failure = "yes"', 'is "yes", where true or false belongs. Correct the line, or delete it.'),
         ('command = " "', 'is " ", where a string or a list of strings, not empty, belongs.'),
         ("command = []", "is [], where a string or a list of strings, not empty, belongs."),
@@ -278,8 +285,24 @@ def test_the_example_shows_every_key_with_its_default(folder: Path) -> None:
     text = EXAMPLE.read_text("utf-8")
     write(folder, text)
     assert load(folder).services == {"web": Service()}
-    shown = {line.removeprefix("# ").split(" = ")[0] for line in text.splitlines() if " = " in line}
-    assert set(Service.__struct_fields__) <= shown
+    shown = {line.removeprefix("# ").split(" = ")[0] for line in text.splitlines() if " = " in line} | {"log", "probes"}
+    assert set(Service.__struct_fields__) | set(Log.__struct_fields__) <= shown
+
+
+def test_the_example_shows_every_key_of_a_probe_with_its_default() -> None:
+    lines = [line.removeprefix("#   ") for line in EXAMPLE.read_text("utf-8").splitlines() if line.startswith("#   ")]
+    shown = tomllib.loads("\n".join(lines))
+    assert list(shown) == list(Probe.__struct_fields__)
+    alike = ("every", "timeout", "on_stall", "events")
+    assert msgspec.convert({**{key: shown[key] for key in alike}, "every": 5, "timeout": 2}, Probe) == Probe()
+
+
+def test_the_probes_of_the_example_load(folder: Path) -> None:
+    text = EXAMPLE.read_text("utf-8").partition("[services.web.probes]\n")[2].partition("\n\n")[0]
+    probes = service(folder, f"[services.web.probes]\n{text.replace('# ', '')}").probes
+    assert list(probes) == ["ready", "live", "progress", "stream", "file", "log"]
+    assert probes["progress"] == Probe(http="/status", field="aggregated_count", grows_within=10, on_stall="warn")
+    assert probes["log"].never == ("CUDA error", "500 Internal Server Error")
 
 
 def test_the_values_that_the_example_leaves_out_load_too(folder: Path) -> None:

@@ -133,7 +133,7 @@ def _words(command: tuple[str, ...], config: Config, name: str, chosen: Service)
     """The command to run. Raises UsageError where there is none."""
     from devsup.errors import UsageError
 
-    words = command or tuple(chosen.command)
+    words = command or chosen.words
     if not words and name in config.services:
         raise UsageError(
             f"{config.path}: services.{name} has no command.",

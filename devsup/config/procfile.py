@@ -1,0 +1,72 @@
+"""A Procfile as a config: one service for each line, with the ports that foreman would give them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from devsup.config.source import Keys, Source, shown
+from devsup.errors import UsageError
+
+_LINE = re.compile(r"([A-Za-z0-9_-]+)\s*:\s*(\S.*?)\s*")
+_FIRST_PORT, _STEP = 5000, 100  # as foreman counts
+_PORT = re.compile(r"\$(?:PORT\b|\{PORT(?::?-[^}]*)?\})")
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
+_FOR_A_SHELL = re.compile(r"[$`&|;<>()*?\[\]~#!{}]")
+_COMPOUND = re.compile(
+    r"[&|;]|^\s*(?:[A-Za-z_]\w*=|[({!.:]|(?:cd|eval|exec|export|for|if|set|source|ulimit|umask|until|while)\b)"
+)
+
+
+def read_procfile(path: Path, text: str) -> Source:
+    """The services of a Procfile. Raises UsageError, with the line, for what is none."""
+    dotenv = path.with_name(".env")
+    port = _first_port(dotenv)
+    services: dict[str, Any] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        found = _LINE.fullmatch(line)
+        if found is None:
+            problem = f"{path}:{number}: this is {shown(line.strip())}, where NAME: COMMAND belongs."
+            raise UsageError(problem, "Correct that line, or put a # before it.")
+        name, command = found.groups()
+        if name in services:
+            raise UsageError(f"{path}:{number}: {name} is there for the second time.", "Give one of the two another name.")
+        services[name] = _service(command, port + _STEP * len(services))
+        if dotenv.is_file():
+            services[name]["env_files"] = [dotenv.name]
+    return Source(path, text, {"services": services}, statements=_statements)
+
+
+def _service(command: str, port: int) -> dict[str, Any]:
+    """Without a shell where none is needed: then signals reach the program itself, and devsup sees which it is."""
+    env = {"PORT": str(port)}
+    bare = command if "'" in command else _PORT.sub(str(port), command)
+    try:
+        words = shlex.split(bare)
+    except ValueError:
+        words = []
+    if not words or _FOR_A_SHELL.search(bare) or _COMPOUND.match(re.sub(r"^(\w+=\S*\s+)+", "", bare)):
+        return {"command": ["sh", "-c", command if _COMPOUND.search(command) else f"exec {command}"], "env": env}
+    while len(words) > 1 and (found := _ASSIGNMENT.fullmatch(words[0])):
+        env[found[1]] = found[2]
+        words = words[1:]
+    return {"command": words, "env": env}
+
+
+def _first_port(dotenv: Path) -> int:
+    """A PORT in .env is where foreman begins to count."""
+    from dotenv import dotenv_values  # noqa: PLC0415
+
+    value = dotenv_values(dotenv).get("PORT") if dotenv.is_file() else None
+    return int(value) if value and value.isdigit() else _FIRST_PORT
+
+
+def _statements(text: str) -> Iterator[tuple[int, Keys]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if found := _LINE.fullmatch(line):
+            yield number, ("services", found[1])
