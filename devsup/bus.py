@@ -31,10 +31,14 @@ class Bus:
         """`subscriber(at, service, event)` is called for each event; `at` is seconds since the epoch."""
         self._subscribers.append(subscriber)
 
+    def unsubscribe(self, subscriber: Callable[[float, str, Event], None]) -> None:
+        """Do not call it any more."""
+        self._subscribers.remove(subscriber)
+
     def publish(self, event: Event) -> None:
         """Tell everyone."""
         at, event = time.time(), self.masked(event)
-        for subscriber in self._subscribers:
+        for subscriber in [*self._subscribers]:
             with suppress(Exception):  # a line that cannot be shown or written must not end the service
                 subscriber(at, self.service, event)
 

@@ -34,6 +34,7 @@ _STEADY = 0.2  # seconds without a change in what it listens on; a server with a
 _SLOW = 1.0  # as _STEADY, where there is an agent which may still say so, or where not all listen that did before
 _ACCEPT = 0.02  # seconds that a server at rest takes to accept
 _LONG = 10.0  # seconds after which a program that listens nowhere is taken for one that never will
+_RUNS = 2.0  # as _LONG, of a service whose config and command name no port
 _POLL = 0.1  # seconds between two questions while a reload waits
 _PATIENCE = 2.0  # seconds that a reload waits for connections: only the server itself could tell what they are about
 _NO_SOURCE = {"", ".json", ".lock", ".log", ".md", ".toml", ".txt", ".yaml", ".yml"}
@@ -74,13 +75,19 @@ class Foreign:
             told = self._supervisor.listeners.kept.keys() | current.private
             own = sorted(found - told) or (sorted(found & current.private) if passed > _LONG else [])
             slow = handle.links or not self.watched <= set(own)
-            if steady < (_SLOW if slow else _STEADY) or (not own and (passed < _LONG or self._supervisor.has_agent())):
+            if steady < (_SLOW if slow else _STEADY) or (not own and not self._needs_no_port(passed)):
                 continue
             not_yet = await self._not_yet(own[0]) if own and own[0] not in current.private else ""
             if not not_yet:
                 self._serves(current, own)
             elif passed > _LONG:
                 self._tell_once(f"It listens on {own[0].url}, but {not_yet}: it is not ready.")
+
+    def _needs_no_port(self, passed: float) -> bool:
+        """Whether a program that listens nowhere so many seconds after its start is meant to."""
+        if self._supervisor.plan.is_portless:
+            return passed >= _RUNS
+        return passed >= _LONG and not self._supervisor.has_agent()
 
     async def _not_yet(self, address: Address) -> str:
         """Why it is not ready; empty when it is. An endpoint's first number is the one at rest: nobody has been answered yet."""

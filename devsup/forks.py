@@ -182,7 +182,7 @@ class Forks:
 
     # -- forking ----------------------------------------------------------------------------------------------------
 
-    async def spawn(self, environ: Mapping[str, str], changed: Iterable[str], label: str) -> Spawned | None:
+    async def spawn(self, environ: Mapping[str, str], changed: Iterable[str], name: str) -> Spawned | None:
         """A forked worker; None when it must be a cold start. `changed` are the files that the worker is to load anew."""
         server = self._server
         if server is None or self._doubt or any(os.path.basename(path).startswith(".env") for path in changed):  # noqa: PTH119
@@ -190,7 +190,7 @@ class Forks:
         ours = {key: value for key, value in environ.items() if key.startswith("DEVSUP_")}
         if server.environ != _without_ours(environ) or await server.is_stale():
             return None
-        streams = self._terminal.streams(label)
+        streams = self._terminal.streams(name)
         try:
             child = await server.fork(ours, streams)
         finally:

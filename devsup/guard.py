@@ -37,13 +37,15 @@ class TakenError(DevsupError):
         super().__init__(_told(address[1], found, copy=self.is_copy), _remedy(address[1], found))
 
 
-def check(command: Sequence[str], environ: Mapping[str, str], cwd: str, patience: float = 0.0) -> None:
+def check(command: Sequence[str], environ: Mapping[str, str], cwd: str, also: Sequence[int] = (), patience: float = 0.0) -> None:
     """Raises TakenError where somebody listens on an address that this command is sure to serve, or beside it.
 
-    Who has just been ended has `patience` seconds.
+    `also` are ports that the config names. Who has just been ended has `patience` seconds.
     """
     ends = time.monotonic() + patience
-    for host, port in addresses.intended(command, environ):
+    known = addresses.intended(command, environ)
+    named = [("127.0.0.1", port) for port in also if port not in {each for _, each in known}]
+    for host, port in [*known, *named]:
         with suppress(OSError):
             while (beside := _beside(host, port, tcp.listening())) and time.monotonic() < ends:
                 time.sleep(0.01)  # noqa: TID251 - nothing else runs yet
@@ -57,7 +59,7 @@ def check(command: Sequence[str], environ: Mapping[str, str], cwd: str, patience
 def is_copy(holder: Holder, command: Sequence[str], cwd: str) -> bool:
     """Whether a process runs this very command, in this folder: itself, or under a devsup."""
     if holder.devsup is not None:
-        return addresses.same_command(holder.devsup.command, command, cwd) and holder.devsup.project == cwd
+        return addresses.same_command(holder.devsup.command, command, cwd) and holder.devsup.cwd == cwd
     return addresses.same_command(holder.words, command, cwd) and holder.cwd == cwd
 
 

@@ -9,28 +9,31 @@ import signal
 import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from devsup import guard
-from devsup.decide.addresses import after_options
+from devsup.decide.addresses import after_options, intended
 from devsup.decide.triggers import Rules
 from devsup.decide.vocabulary import Limits
 from devsup.errors import UsageError
 from devsup.system import interpreter
 from devsup.system.keeper import Keeper
-from devsup.system.meeting import Meeting
-from devsup.system.output import Output
+from devsup.system.logfile import LogFile
+from devsup.system.meeting import Meeting, Quarters
+from devsup.system.output import Output, Voice
 from devsup.system.owner import OwnedError, Owner
 from devsup.system.spawn import Spawned, raise_limits, spawn
 from devsup.system.terminal import Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from devsup.config import Service
     from devsup.system.interpreter import Interpreter
 
+_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)  # of names
 _FREED = 2.0  # seconds until the kernel has closed what an ended process had open
 
 GUEST = str(Path(__file__).with_name("guest"))
@@ -38,16 +41,25 @@ GUEST = str(Path(__file__).with_name("guest"))
 
 @dataclass(frozen=True)
 class Options:
-    """What `devsup run` was asked for, checked and complete."""
+    """What is to run as one service, checked and complete."""
 
     name: str
     service: Service
     command: tuple[str, ...]
     cwd: Path
+    project: Path  # whose .devsup folder has the state
     config: Path | None = None
-    level: Literal["quiet", "normal", "verbose"] = "normal"
-    log_format: str = "text"
     take_over: bool = False
+    is_alone: bool = True  # else one of a team's
+
+
+@dataclass(frozen=True)
+class Style:
+    """How devsup speaks."""
+
+    level: Literal["quiet", "normal", "verbose"] = "normal"
+    log_format: Literal["text", "json"] = "text"
+    only: tuple[str, ...] = ()  # the services that are shown; none: all
 
 
 @dataclass(frozen=True)
@@ -66,14 +78,16 @@ class Plan:
     fork: bool = False
     take_over: bool = False
     loop_block_warn: float = 1.0
+    ports: tuple[int, ...] = ()  # that the config names
+    is_portless: bool = False  # neither config nor command name a port: it may well serve nobody
 
     @property
     def is_final(self) -> bool:
         """Whether a failure is the end: no save starts another worker."""
         return self.limits.reload == "off" or self.limits.exit_on_failure
 
-    def label(self, generation: int) -> str:
-        """What stands before a worker's lines where two may run at once."""
+    def worker(self, generation: int) -> str:
+        """A worker's name where two may run at once."""
         return f"{self.name}.{generation}" if self.limits.reload == "handover" else ""
 
 
@@ -119,6 +133,8 @@ def make_plan(options: Options, found: Interpreter) -> Plan:
         fork=may_fork and interpreter.is_python(Path(command[0])),
         take_over=options.take_over,
         loop_block_warn=service.loop_block_warn,
+        ports=service.port,
+        is_portless=not (options.is_alone or service.port or intended(command, start)),
         interpreter=found.path,
     )
 
@@ -196,83 +212,145 @@ def child_environment(start: Mapping[str, str], env_files: list[str], extra: Map
 
 
 @dataclass(frozen=True)
-class Launched:
-    """What the rest of devsup takes over."""
+class Berth:
+    """What one service is run with; all of it is there before anything starts."""
 
     options: Options
     plan: Plan
     interpreter: Interpreter
     meeting: Meeting
-    output: Output
-    terminal: Terminal
-    keeper: Keeper
     owner: Owner
+    terminal: Terminal
     leftovers: list[int]  # of a devsup that was killed together with its keeper: they are ended
-    first: Spawned
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What the rest of devsup takes over."""
+
+    berths: list[Berth]
+    style: Style
+    quarters: Quarters
+    output: Output
+    keeper: Keeper
     signals: list[int]  # that came before anybody could act on them
+    first: Spawned | None = None  # the worker of a service that is alone
 
 
 @contextmanager
-def launch(options: Options) -> Iterator[Launched]:
-    """Spawn the first worker; ends it if the block did not. Raises DevsupError where it cannot be: then nothing has started."""
-    found = interpreter.find(options.cwd, options.service.python, os.environ)
-    plan = make_plan(options, found)
+def launch(services: Sequence[Options], style: Style) -> Iterator[Launched]:
+    """See that every service can be run; the only one is spawned at once, and ended if the block did not.
+
+    Raises DevsupError where something cannot be: then nothing has started.
+    """
+    plans = [(each, *_planned(each)) for each in services]
     with ExitStack() as stack:
-        output = stack.enter_context(Output(json_line(options.name) if options.log_format == "json" else None))
-        meeting = stack.enter_context(Meeting())
-        owner = stack.enter_context(_own(options, plan, meeting))
-        leftovers = owner.end_leftovers()
-        environment = plan.environment()
-        _clear_the_way(options, plan, environment)
-        terminal = Terminal(output)
-        stack.enter_context(terminal.single_keys())
+        logs = [_log(each) for each in services]
+        for log in logs:
+            stack.callback(log.close)
+        output = stack.enter_context(_output(style, is_alone=services[0].is_alone))
+        quarters = stack.enter_context(Quarters())
+        voices = _voices(services, logs, style)
+        berths = [
+            stack.enter_context(_berth(options, plan, found, quarters, number, Terminal(output, voice)))
+            for number, ((options, plan, found), voice) in enumerate(zip(plans, voices, strict=True))
+        ]
+        stack.enter_context(berths[0].terminal.single_keys())
         signals: list[int] = []
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, lambda number, _frame: signals.append(number))
-        keeper = Keeper(meeting.run, meeting.folder)
+        keeper = Keeper(quarters.run, quarters.folder)
         stack.callback(keeper.close)
-        first = spawn(plan.command, plan.cwd, {**environment, **meeting.environment(1)}, terminal, plan.label(1))
+        first = _first(berths[0], keeper) if services[0].is_alone else None
         raise_limits()
-        stack.callback(first.kill)
-        keeper.watch(first.process.pid)
-        owner.tell(worker=first.process.pid)
-        yield Launched(options, plan, found, meeting, output, terminal, keeper, owner, leftovers, first, signals)
+        if first is not None:
+            stack.callback(first.kill)
+        yield Launched(berths, style, quarters, output, keeper, signals, first)
 
 
-def _own(options: Options, plan: Plan, meeting: Meeting) -> Owner:
+def _log(options: Options) -> LogFile:
+    wanted = options.service.log
+    path = options.project / ".devsup" / "logs" / f"{options.name.replace('/', '_')}.log"
+    return LogFile(path, wanted.max_size, wanted.max_age, wanted.keep)
+
+
+def _planned(options: Options) -> tuple[Plan, Interpreter]:
+    found = interpreter.find(options.cwd, options.service.python, os.environ)
+    return make_plan(options, found), found
+
+
+def _output(style: Style, *, is_alone: bool) -> Output:
+    if style.log_format == "json":
+        return Output(json_line)
+    if is_alone or not os.isatty(1):
+        return Output()
+    from devsup.system.screen import Screen  # noqa: PLC0415 - one service writes on the terminal itself
+
+    return Output(screen=Screen(1))
+
+
+def _voices(services: Sequence[Options], logs: Sequence[LogFile], style: Style) -> Iterator[Voice]:
+    """Each service's, with a column for the names where there are several."""
+    width = 0 if services[0].is_alone else max(len(each.name) + 2 * (each.service.reload == "handover") for each in services)
+    colour = os.isatty(1) and not os.environ.get("NO_COLOR")
+    for number, (each, log) in enumerate(zip(services, logs, strict=True)):
+        shown = not style.only or each.name in style.only
+        prefix = f"{{:<{width}}} | " if width else ""
+        if colour and prefix:
+            prefix = f"\x1b[{_COLOURS[number % len(_COLOURS)]}m{prefix}\x1b[0m"
+        yield Voice(each.name, prefix=prefix, log=log, shown=shown)
+
+
+@contextmanager
+def _berth(
+    options: Options, plan: Plan, found: Interpreter, quarters: Quarters, number: int, terminal: Terminal
+) -> Iterator[Berth]:
+    with Meeting(quarters, number) as meeting, _own(options, plan, meeting, quarters.control) as owner:
+        leftovers = owner.end_leftovers()
+        _clear_the_way(options, plan, plan.environment())
+        yield Berth(options, plan, found, meeting, owner, terminal, leftovers)
+
+
+def _first(berth: Berth, keeper: Keeper) -> Spawned:
+    plan, environment = berth.plan, {**berth.plan.environment(), **berth.meeting.environment(1)}
+    first = spawn(plan.command, plan.cwd, environment, berth.terminal, plan.worker(1))
+    keeper.watch(first.process.pid)
+    berth.owner.tell(worker=first.process.pid)
+    return first
+
+
+def _own(options: Options, plan: Plan, meeting: Meeting, control: str) -> Owner:
+    own = partial(Owner, options.project, options.name, plan.command, meeting, cwd=options.cwd, control=control)
     try:
-        return Owner(options.cwd, options.name, plan.command, meeting)
+        return own()
     except OwnedError as exc:
         if not options.take_over or exc.record is None or not exc.record.is_running:
             raise
         from devsup import take_over  # noqa: PLC0415 - 30 ms that few need
 
         take_over.from_owner(exc.record)
-        return Owner(options.cwd, options.name, plan.command, meeting)
+        return own()
 
 
 def _clear_the_way(options: Options, plan: Plan, environment: Mapping[str, str]) -> None:
     """Raises TakenError where somebody listens on a port that is sure to be wanted, and stays."""
     try:
-        guard.check(plan.command, environment, plan.cwd)
+        guard.check(plan.command, environment, plan.cwd, plan.ports)
     except guard.TakenError as exc:
         if not options.take_over:
             raise
         from devsup import take_over  # noqa: PLC0415 - as above
 
         take_over.from_strangers(exc)
-        guard.check(plan.command, environment, plan.cwd, patience=_FREED)
+        guard.check(plan.command, environment, plan.cwd, plan.ports, patience=_FREED)
 
 
-def json_line(service: str) -> Callable[[str, str, str], bytes]:
+def json_line(voice: Voice, stream: str, text: str) -> bytes:
     """The form of a worker's line in `--log-format json`."""
     import time  # noqa: PLC0415 - few ask for it
 
     import msgspec  # noqa: PLC0415 - as above
 
-    def line(stream: str, text: str, worker: str) -> bytes:
-        more = {"worker": worker} if worker else {}
-        record = {"at": round(time.time(), 6), "service": service, "event": "Line", "stream": stream, "line": text, **more}
-        return msgspec.json.encode(record) + b"\n"
-
-    return line
+    more = {"worker": voice.worker} if voice.worker else {}
+    record = {"at": round(time.time(), 6), "service": voice.service, "event": "Line", "stream": stream, "line": text, **more}
+    return msgspec.json.encode(record) + b"\n"

@@ -254,7 +254,10 @@ class Reception:
     def _pause(self) -> None:
         """While somebody looks at the program, no limit counts; while it reads from the terminal, the keys are its own."""
         handle = self._supervisor.current.handle
-        self._supervisor.terminal.prompting = handle is not None and any(link.prompts for link in handle.links)
+        before, prompts = self._supervisor.terminal.prompting, handle is not None and any(link.prompts for link in handle.links)
+        self._supervisor.terminal.prompting = prompts
+        if prompts != before:
+            self._supervisor.bus.publish(events.Prompting(on=prompts))
         handles = [worker.handle for worker in self._supervisor.workers.values() if worker.handle is not None]
         self._supervisor.put(words.Prompted(any(each.is_debugged() for each in handles)))
 

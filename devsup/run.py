@@ -1,4 +1,4 @@
-"""The composition root of `devsup run`: opens the parts in the order of need, in one stack, and closes them in reverse."""
+"""The composition root: opens the parts in the order of need, in one stack, and closes them in reverse."""
 
 from __future__ import annotations
 
@@ -10,80 +10,98 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from devsup import events
-from devsup.bus import Bus
+from devsup import control, events
 from devsup.decide import vocabulary as words
 from devsup.guard import Guard
 from devsup.learned import Learned
 from devsup.reception import Reception
 from devsup.show import pages
-from devsup.show.console import Console, Level
+from devsup.show.console import Console
 from devsup.show.eventlog import event_log
 from devsup.supervisor import Supervisor
 from devsup.system.link import LinkServer
 from devsup.system.listener import Listeners
+from devsup.team import Member, Team
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from devsup.launch import Launched, Options
-    from devsup.system.output import Output
+    from anyio.abc import TaskGroup
+
+    from devsup.launch import Berth, Launched
     from devsup.system.owner import Owner
-    from devsup.system.terminal import Terminal
+    from devsup.system.spawn import Spawned
 
 
 def run(launched: Launched, spawned_at: float) -> int:
-    """Run one service, whose first worker was spawned at `spawned_at` (monotonic), to its end; returns the exit code."""
+    """Run all services to their end; the first worker of a single one was spawned at `spawned_at` (monotonic)."""
     return anyio.run(_run, launched, spawned_at)
 
 
 async def _run(launched: Launched, spawned_at: float) -> int:
-    options, plan, terminal, output = launched.options, launched.plan, launched.terminal, launched.output
-    bus = Bus(options.name)
+    first = (launched.first, spawned_at) if launched.first is not None else None
     async with AsyncExitStack() as stack:
-        log = stack.enter_context(event_log(options.cwd, bus))
-        bus.subscribe(_console(options, output, terminal))
-        bus.subscribe(_teller(launched.owner))
-        listeners = Listeners()
-        stack.callback(listeners.close)
+        log = stack.enter_context(event_log(launched.berths[0].options.project))
         tasks = await stack.enter_async_context(anyio.create_task_group())
-        links = LinkServer(launched.meeting.run)
-        supervisor = Supervisor(
-            plan,
-            bus,
-            terminal,
-            launched.meeting,
-            listeners,
-            tasks,
-            launched.keeper.watch,
-            partial(pages.render, editor=options.service.editor, folder=os.path.realpath(plan.cwd)),
-        )
-        guard = Guard(supervisor)
-        Reception(supervisor, links, Learned(options.cwd, options.name), guard)
-        tasks.start_soon(links.serve, launched.meeting.sock)
-        bus.publish(
-            events.ServiceStarted(
-                command=list(options.command),
-                cwd=plan.cwd,
-                interpreter=launched.interpreter.path,
-                reason=launched.interpreter.reason,
-                reload=plan.limits.reload,
-                config=str(options.config) if options.config else None,
-            )
-        )
-        if log is None and options.level == "verbose":
-            bus.publish(events.Trouble(text=f"the event log cannot be written in {options.cwd}"))
-        if launched.leftovers:
-            bus.publish(events.LeftoversEnded(pids=launched.leftovers))
-        tasks.start_soon(guard.run)
-        tasks.start_soon(_signals, supervisor, terminal, launched.signals)
+        team = Team(tasks)
+        for berth in launched.berths:
+            member = Member(berth, team, partial(_serve, launched=launched, first=first))
+            team.add(member)
+            member.bus.subscribe(log or _nothing)
+            member.bus.subscribe(_console(launched, berth))
+            member.bus.subscribe(_teller(berth.owner))
+            if log is None and launched.style.level == "verbose":
+                member.bus.publish(events.Trouble(text=f"the event log cannot be written in {berth.options.project}"))
+        tasks.start_soon(_signals, team, launched)
+        tasks.start_soon(control.serve, launched.quarters.control, team)
+        terminal = launched.berths[0].terminal
         if terminal.is_tty:
-            tasks.start_soon(terminal.read_keys, _keys(supervisor, output if options.log_format == "text" else None))
-        if plan.limits.reload != "off":
-            tasks.start_soon(supervisor.changes.run)
-        code = await supervisor.run(launched.first, spawned_at)
+            tasks.start_soon(terminal.read_keys, _keys(team, launched, tasks))
+        code = await team.run()
         tasks.cancel_scope.cancel()
     return code
+
+
+async def _serve(member: Member, launched: Launched, first: tuple[Spawned, float] | None) -> int:
+    """Run a service once, to its end."""
+    berth, bus = member.berth, member.bus
+    options, plan = berth.options, berth.plan
+    listeners = Listeners()
+    try:
+        async with anyio.create_task_group() as tasks:
+            links = LinkServer(berth.meeting.run)
+            render = partial(pages.render, editor=options.service.editor, folder=os.path.realpath(plan.cwd))
+            supervisor = Supervisor(plan, bus, berth.terminal, berth.meeting, listeners, tasks, launched.keeper.watch, render)
+            guard = Guard(supervisor)
+            Reception(supervisor, links, Learned(options.project, options.name), guard)
+            tasks.start_soon(links.serve, berth.meeting.sock)
+            bus.publish(
+                events.ServiceStarted(
+                    command=list(options.command),
+                    cwd=plan.cwd,
+                    interpreter=berth.interpreter.path,
+                    reason=berth.interpreter.reason,
+                    reload=plan.limits.reload,
+                    config=str(options.config) if options.config else None,
+                )
+            )
+            if berth.leftovers and not member.generations:
+                bus.publish(events.LeftoversEnded(pids=berth.leftovers))
+            tasks.start_soon(guard.run)
+            if plan.limits.reload != "off":
+                tasks.start_soon(supervisor.changes.run)
+            member.supervisor = supervisor
+            code = await supervisor.run(first if not member.generations else None, member.generations)
+            tasks.cancel_scope.cancel()
+    finally:
+        member.supervisor = None
+        listeners.close()
+    member.generations = supervisor.current.generation
+    return code
+
+
+def _nothing(_at: float, _service: str, _event: events.Event) -> None:
+    pass
 
 
 def _teller(owner: Owner) -> Callable[[float, str, events.Event], None]:
@@ -103,26 +121,34 @@ def _teller(owner: Owner) -> Callable[[float, str, events.Event], None]:
     return tell
 
 
-def _console(options: Options, output: Output, terminal: Terminal) -> Callable[[float, str, events.Event], None]:
-    if options.log_format == "json":
+def _console(launched: Launched, berth: Berth) -> Callable[[float, str, events.Event], None]:
+    style, output, is_tty = launched.style, launched.output, berth.terminal.is_tty
+    if style.log_format == "json":
         return lambda at, service, event: output.write(events.to_json(at, service, event).decode() + "\n")
-    colour = terminal.is_tty and not os.environ.get("NO_COLOR")
-    width = os.get_terminal_size(1).columns if terminal.is_tty else 200
-    level: Level = options.level
-    return Console(output.write, colour=colour, width=width or 80, level=level, cwd=options.cwd)
+    colour = is_tty and not os.environ.get("NO_COLOR")
+    width = os.get_terminal_size(1).columns if is_tty else 200
+    label = "devsup " if berth.options.is_alone else f"{berth.terminal.voice.service} › "
+    return Console(output.write, colour=colour, width=width or 80, level=style.level, cwd=berth.options.cwd, label=label)
 
 
-def _keys(supervisor: Supervisor, output: Output | None) -> Callable[[str], None]:
+def _keys(team: Team, launched: Launched, tasks: TaskGroup) -> Callable[[str], None]:
+    output = launched.output if launched.style.log_format == "text" else None
+
+    def each_of(act: Callable[[Supervisor], object]) -> None:
+        for member in team.members.values():
+            if member.supervisor is not None:
+                act(member.supervisor)
+
     def on_key(key: str) -> None:
         match key:
             case "r":
-                supervisor.put(words.ReloadAsked())
+                each_of(lambda supervisor: supervisor.put(words.ReloadAsked()))
             case "q":
-                supervisor.put(words.StopAsked())
+                tasks.start_soon(team.stop)
             case "s":
-                supervisor.tasks.start_soon(supervisor.ask.tell_status)
+                each_of(lambda supervisor: supervisor.tasks.start_soon(supervisor.ask.tell_status))
             case "t":
-                supervisor.tasks.start_soon(supervisor.ask.tell_stacks)
+                each_of(lambda supervisor: supervisor.tasks.start_soon(supervisor.ask.tell_stacks))
             case "h" | "?" if output is not None:
                 output.write("devsup keys: r reload now · s what is active · t where it stands · q quit · h this help\n")
             case "\r" | "\n" if output is not None:
@@ -133,19 +159,27 @@ def _keys(supervisor: Supervisor, output: Output | None) -> Callable[[str], None
     return on_key
 
 
-async def _signals(supervisor: Supervisor, terminal: Terminal, before: list[int]) -> None:
+async def _signals(team: Team, launched: Launched) -> None:
     wanted = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
+    terminal = launched.berths[0].terminal
     if terminal.is_tty:
         wanted += [signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT]
+
+    def groups() -> list[int]:
+        supervisors = [member.supervisor for member in team.members.values()]
+        return [group for each in supervisors if each is not None and (group := each.group()) is not None]
+
     with anyio.open_signal_receiver(*wanted) as received:
-        for _ in before:
-            supervisor.put(words.StopAsked())
-        async for number in received:
-            if number == signal.SIGWINCH:
-                terminal.resize(supervisor.group())
-            elif number == signal.SIGCONT:
-                terminal.resume()
-            elif number == signal.SIGTSTP:
-                terminal.suspend(supervisor.group())
-            else:
-                supervisor.put(words.StopAsked())
+        async with anyio.create_task_group() as stopping:
+            for _ in launched.signals:
+                stopping.start_soon(team.stop)
+            async for number in received:
+                if number == signal.SIGWINCH:
+                    for member in team.members.values():
+                        member.berth.terminal.resize(member.supervisor.group() if member.supervisor is not None else None)
+                elif number == signal.SIGCONT:
+                    terminal.resume()
+                elif number == signal.SIGTSTP:
+                    terminal.suspend(groups())
+                else:
+                    stopping.start_soon(team.stop)

@@ -68,7 +68,7 @@ class Supervisor:
         bus.secrets = secrets.values(plan.environment())
         self.unhandled = Unhandled(plan, bus)
         self.ask, self.hangs = Questions(self), Hangs(self, plan.loop_block_warn)
-        self.changes = Changes(plan.rules, bus, self.put, self.ask.compile, Path(meeting.folder, "writes"))
+        self.changes = Changes(plan.rules, bus, self.put, self.ask.compile, Path(meeting.file("writes")))
         self.reloads = Reloads(bus, tasks, self.changes, self.ask.active, self._stop_limit)
         self.foreign = Foreign(self, plan.probe)
         self.forks = Forks(plan, bus, terminal, meeting, tasks, lambda: {**plan.environment()})
@@ -94,10 +94,13 @@ class Supervisor:
         """Whether an agent is in the current worker, which will say when it serves."""
         return self._meeting.has_agent(self.current.generation)
 
-    async def run(self, first: Spawned, spawned_at: float) -> int:
-        """Run the service to its end, beginning with a worker that is spawned already; returns devsup's exit code."""
-        self._first = (first, spawned_at)
-        state, commands = policy.begin(self.plan.limits)
+    async def run(self, first: tuple[Spawned, float] | None, spawned: int) -> int:
+        """Run the service to its end, after so many workers of its former lives; returns its exit code.
+
+        `first` is a worker that is spawned already, and when it was.
+        """
+        self._first = first
+        state, commands = policy.begin(self.plan.limits, spawned)
         self._enter(state.phase)
         await self._carry_out(commands)
         while not isinstance(state.phase, words.Over):
@@ -295,10 +298,10 @@ class Supervisor:
             ours["DEVSUP_HELD"] = "1"
         environment = {**self.plan.environment(), **ours}
         self.bus.secrets = secrets.values(environment)
-        label = self.plan.label(current.generation)
-        forked = await self.forks.spawn(environment, current.changed, label)
+        name = self.plan.worker(current.generation)
+        forked = await self.forks.spawn(environment, current.changed, name)
         current.forked = forked is not None
-        return forked or spawn(self.plan.command, self.plan.cwd, environment, self.terminal, label)
+        return forked or spawn(self.plan.command, self.plan.cwd, environment, self.terminal, name)
 
     async def _ended(self, current: Current, handle: WorkerHandle, ended: events.Exit) -> None:
         """The main process is gone: tell it, and let the policy go on."""

@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
 import click
 
 import devsup
 
+# Verb -> the module that has it.
+_VERBS = {
+    "run": "run",
+    "start": "start",
+    "status": "status",
+    "logs": "logs",
+    "reload": "tell",
+    "restart": "tell",
+    "stop": "tell",
+    "down": "tell",
+    "requests": "requests",
+    "stacks": "stacks",
+    "attach": "attach",
+    "port": "port",
+}
+
 
 class _Commands(click.Group):
-    """Loads a verb's module when the verb is used: `--help` stays fast."""
+    """Loads a verb's module when the verb is used: `--help` of one stays fast."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        return ["port", "run", "stacks"]
+        return list(_VERBS)
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name == "run":
-            from devsup.cli.run import run
-
-            return run
-        if cmd_name == "port":
-            from devsup.cli.port import port
-
-            return port
-        if cmd_name == "stacks":
-            from devsup.cli.stacks import stacks
-
-            return stacks
-        return None
+        if cmd_name not in _VERBS:
+            return None
+        command: click.Command = getattr(import_module(f"devsup.cli.{_VERBS[cmd_name]}"), cmd_name)
+        return command
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,6 +53,13 @@ def cli() -> None:
       devsup run main:app
 
     \b
+    Several services, from devsup.toml or a Procfile?
+
+    \b
+      devsup start
+      devsup status
+
+    \b
     Somebody holds the port?
 
     \b
@@ -55,6 +70,7 @@ def cli() -> None:
     Something hangs?
 
     \b
+      devsup requests
       devsup stacks
     """  # noqa: D301 - click looks for the character, which keeps the lines apart
 

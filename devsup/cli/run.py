@@ -65,7 +65,7 @@ def run(
     cwd: Path | None,
     service: str | None,
     level: Literal["quiet", "verbose"] | None,
-    log_format: str,
+    log_format: Literal["text", "json"],
     take_over: bool,
     **given: Any,
 ) -> None:
@@ -79,7 +79,7 @@ def run(
 
     from devsup import config as configs
     from devsup.errors import DevsupError, UsageError
-    from devsup.launch import Options, launch
+    from devsup.launch import Options, Style, launch
 
     start = cwd or Path.cwd()
     if not start.is_dir():
@@ -100,13 +100,12 @@ def run(
         service=chosen,
         command=words,
         cwd=base.resolve(),
+        project=(base if config.path is None or base == start else config.path.parent).resolve(),
         config=config.path,
-        level=level or "normal",
-        log_format=log_format,
         take_over=take_over,
     )
     try:
-        with launch(options) as launched:
+        with launch([options], Style(level=level or "normal", log_format=log_format)) as launched:
             spawned_at = time.monotonic()
             from devsup.run import run as run_service
 

@@ -36,6 +36,12 @@ def _seconds(value: object) -> object:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def duration(text: str) -> float | None:
+    """Seconds, from what a duration may be written as; None where that is none."""
+    found = _seconds(float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else text)
+    return found if isinstance(found, float) else None
+
+
 def _bytes(value: object) -> object:
     if isinstance(value, str) and (found := re.match(_SIZE, value)):
         return round(float(found[1]) * _BYTES[found[2].upper()])

@@ -65,11 +65,11 @@ from devsup.decide.vocabulary import (
 )
 
 
-def begin(limits: Limits) -> tuple[State, Commands]:
-    """The first state and what to do in it."""
-    state = State(Over(0), limits)
+def begin(limits: Limits, spawned: int = 0) -> tuple[State, Commands]:
+    """The first state and what to do in it, after so many workers of former lives."""
+    state = State(Over(0), limits, spawned=spawned)
     phase, commands = _start(state)
-    return replace(state, phase=phase, spawned=1), commands
+    return replace(state, phase=phase, spawned=phase.generation), commands
 
 
 def step(state: State, fact: Fact) -> tuple[State, Commands]:
@@ -250,7 +250,7 @@ def _while_serving(phase: Serving, state: State, fact: Fact) -> Step:
     match fact:
         case Changed() if limits.reload == "off":
             return phase, ()
-        case ReloadAsked() if limits.reload in {"restart", "off"}:
+        case ReloadAsked(now) if now or limits.reload in {"restart", "off"}:
             return _stop(state, "start", cut=True)
         case Changed():
             return _reload(state)

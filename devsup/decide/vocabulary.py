@@ -113,7 +113,9 @@ class Unchanged(msgspec.Struct, frozen=True):
 
 
 class ReloadAsked(msgspec.Struct, frozen=True):
-    """The user wants new code now."""
+    """The user wants new code; `now`: whatever is active."""
+
+    now: bool = False
 
 
 class StopAsked(msgspec.Struct, frozen=True):

@@ -30,6 +30,7 @@ __all__ = [
     "ChangeIgnored",
     "CrashLoop",
     "DaemonLearned",
+    "DependencyAwaited",
     "Diagnosed",
     "Diagnosis",
     "Event",
@@ -49,6 +50,8 @@ __all__ = [
     "Outage",
     "Place",
     "PlaceholderShown",
+    "Probed",
+    "Prompting",
     "Refused",
     "ReloadCancelled",
     "ReloadStarted",
@@ -323,3 +326,27 @@ class Stopped(Event, frozen=True):
 
     code: int
     left: list[int]
+
+
+class DependencyAwaited(Event, frozen=True):
+    """A service waits for another one, and why that is not so far; said again and again. `overdue`: for longer than its limit."""
+
+    on: str
+    condition: str
+    reason: str
+    seconds: float
+    overdue: bool = False
+
+
+class Probed(Event, frozen=True):
+    """What a probe finds is another thing than before: 'well', 'failing' or 'stalled'."""
+
+    probe: str
+    verdict: str
+    reason: str
+
+
+class Prompting(Event, frozen=True):
+    """The service begins, or ends, to read from its terminal."""
+
+    on: bool

@@ -22,8 +22,10 @@ _MOST_FILES = 5  # in one report
 class Console:
     """Renders events with rich and hands the text on; `write(text, 1 or 2)` must not block."""
 
-    def __init__(self, write: Callable[[str, int], None], *, colour: bool, width: int, level: Level, cwd: Path) -> None:
-        self._write, self._level, self._cwd = write, level, cwd
+    def __init__(
+        self, write: Callable[[str, int], None], *, colour: bool, width: int, level: Level, cwd: Path, label: str
+    ) -> None:
+        self._write, self._level, self._cwd, self._label = write, level, cwd, label
         self._colour, self._width = colour, width
         self._started: events.ServiceStarted | None = None
         self._first = True
@@ -37,7 +39,7 @@ class Console:
 
     def _print(self, markup: str, target: int) -> None:
         width = max(self._width, 40)
-        self._write(as_text([markup], colour=self._colour, width=width, label="devsup "), target)
+        self._write(as_text([markup], colour=self._colour, width=width, label=self._label), target)
 
     # -- one event, its lines -----------------------------------------------------------------------------------------
 
@@ -176,6 +178,9 @@ class Console:
             case events.PlaceholderShown(urls=urls, reason=reason) if reason:
                 shown = [url for url in urls if not url.startswith("https:")]  # the certificate is the server's
                 return [f"[dim]clients of {' '.join(map(_linked, shown))} get 503 with the reason[/dim]"] if shown else []
+            case events.DependencyAwaited(on=on, reason=reason, seconds=seconds, overdue=overdue) if seconds >= 1 or overdue:
+                colour = "red" if overdue else "yellow"
+                return [f"[{colour}]waits for {plain(on)}[/{colour}], which {plain(reason)} [dim]({seconds:.0f} s)[/dim]"]
             case events.Trouble(text=text):
                 return [f"[dim]trouble: {plain(text)}[/dim]"]
             case events.Stopped(left=left) if left:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devsup.events import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from devsup.bus import Bus
+    from devsup.events import Event
 
 _LARGEST = 5 << 20  # bytes, then the log moves to events.jsonl.1
 
 
 @contextmanager
-def event_log(folder: Path, bus: Bus) -> Iterator[Path | None]:
-    """Append every event to `folder`/.devsup/events.jsonl until the block ends; None where it cannot be written."""
+def event_log(folder: Path) -> Iterator[Callable[[float, str, Event], None] | None]:
+    """A subscriber that appends every event to `folder`/.devsup/events.jsonl, until the block ends; None where that cannot be."""
     path = folder / ".devsup" / "events.jsonl"
     try:
         path.parent.mkdir(exist_ok=True)
@@ -32,9 +32,8 @@ def event_log(folder: Path, bus: Bus) -> Iterator[Path | None]:
         return
     with os.fdopen(fd, "ab", buffering=0) as file:
 
-        def append(at: float, service: str, event: object) -> None:
+        def append(at: float, service: str, event: Event) -> None:
             with suppress(OSError):  # a full disk must not stop the service
-                file.write(to_json(at, service, event) + b"\n")  # type: ignore[arg-type]
+                file.write(to_json(at, service, event) + b"\n")
 
-        bus.subscribe(append)
-        yield path
+        yield append

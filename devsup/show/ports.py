@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
+
+from devsup.show.text import as_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _COLUMNS = ("address", "pid", "command", "folder", "user", "since", "connections", "devsup service")
-_UNLIMITED = 10_000  # columns, where no terminal is in the way
 
 
 def as_text(ports: Sequence[Mapping[str, Any]], *, colour: bool, width: int) -> str:
     """One table for all the records (`devsup port --json`), and a line for each port that nobody listens on."""
-    from rich.console import Console  # noqa: PLC0415 - 50 ms that --json need not wait for
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    out = io.StringIO()
-    console = Console(file=out, force_terminal=colour, no_color=not colour, width=width or _UNLIMITED, highlight=False)
     rows = [row for each in ports for row in _rows(each)]
-    if rows:
-        filled = [number for number, _ in enumerate(_COLUMNS) if any(row[number] for row in rows)]
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for number in filled:
-            table.add_column(_COLUMNS[number], overflow="fold", no_wrap=_COLUMNS[number] in {"address", "pid", "since"})
-        for row in rows:
-            table.add_row(*(Text(row[number]) for number in filled))
-        console.print(table)
-    for each in ports:
-        for line in _notes(each):
-            console.print(Text(line), soft_wrap=True)
-    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+    shown = as_table(_COLUMNS, rows, colour=colour, width=width, whole={"address", "pid", "since"}) if rows else ""
+    return shown + "".join(f"{line}\n" for each in ports for line in _notes(each))
 
 
 def _rows(port: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

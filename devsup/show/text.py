@@ -6,7 +6,11 @@ import io
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from rich.text import Text
+
+_UNLIMITED = 10_000  # columns, where no terminal is in the way
 
 
 def as_text(lines: Iterable[str], *, colour: bool, width: int = 200, label: str = "") -> str:
@@ -20,3 +24,23 @@ def as_text(lines: Iterable[str], *, colour: bool, width: int = 200, label: str 
     for line in lines:
         console.print(Text.assemble((label, "bold cyan"), Text.from_markup(line)), soft_wrap=True)
     return text.getvalue()
+
+
+def as_table(
+    head: Sequence[str], rows: Sequence[Sequence[str | Text]], *, colour: bool, width: int = 0, whole: Iterable[str] = ()
+) -> str:
+    """Columns under their heads, but for those that are empty; `whole` ones are never broken. Width 0: as wide as it is."""
+    from rich.console import Console  # noqa: PLC0415 - as above
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=colour, no_color=not colour, width=width or _UNLIMITED, highlight=False)
+    filled = [number for number in range(len(head)) if any(str(row[number]) for row in rows)]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number in filled:
+        table.add_column(head[number], overflow="fold", no_wrap=head[number] in whole)
+    for row in rows:
+        table.add_row(*(Text(cell) if isinstance(cell := row[number], str) else cell for number in filled))
+    console.print(table)
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())

@@ -223,7 +223,7 @@ def main(token: str, folder: str) -> None:
         if line.strip() == "quit":
             return
         leaders[int(line)] = start_of(int(line))
-    end(f"{token}-", leaders)  # any generation of this run
+    end(token, leaders)  # any service and generation of this run
     with suppress(OSError):
         for name in os.listdir(folder):  # noqa: PTH208
             os.unlink(f"{folder}/{name}")  # noqa: PTH108

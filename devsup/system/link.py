@@ -25,7 +25,7 @@ Message = dict[str, Any]
 _CLIENT_LIMIT = 10.0  # seconds for a supervisor to answer another command
 _ANSWER_LIMIT = 2.0  # seconds for an agent's thread to answer a question
 _HELLO_LIMIT = 5.0
-_ANSWERS = frozenset({"active", "compiled", "imported", "preloaded", "forked", "retired", "stacked"})
+_ANSWERS = frozenset({"active", "compiled", "imported", "preloaded", "forked", "retired", "stacked", "requested"})
 
 
 CLIENT = "client"  # whose link it is when another command of devsup asks

@@ -1,4 +1,4 @@
-"""Where a worker's agents find the supervisor: a Unix socket in a folder of its own, there before the first worker is."""
+"""Where a worker's agents find the supervisor: a Unix socket in devsup's own folder, there before the first worker is."""
 
 from __future__ import annotations
 
@@ -21,19 +21,42 @@ def folder_of(run: str) -> str:
     return f"{runtime_folder()}/devsup-{run}"
 
 
-class Meeting:
-    """The bound socket, its path, and the token of this run of devsup. A context: the folder goes with it."""
+class Quarters:
+    """The folder of one run of devsup, with its sockets and files; `run` tells it from others'. A context: it goes with it."""
 
     def __init__(self) -> None:
         self.run = os.urandom(8).hex()
         self.folder = folder_of(self.run)
+        self.control = f"{self.folder}/control"  # where other commands of devsup ask
         os.mkdir(self.folder, 0o700)  # noqa: PTH102 - pathlib would cost the first worker 4 ms
-        self.path = f"{self.folder}/link"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            for name in os.listdir(self.folder):  # noqa: PTH208
+                os.unlink(f"{self.folder}/{name}")  # noqa: PTH108
+            os.rmdir(self.folder)  # noqa: PTH106
+
+
+class Meeting:
+    """The bound socket of a service, its path, and the token that its processes carry. A context."""
+
+    def __init__(self, quarters: Quarters, number: int = 0) -> None:
+        self._suffix = f".{number}" if number else ""
+        self.run = f"{quarters.run}{self._suffix}"
+        self._folder = quarters.folder
+        self.path = self.file("link")
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.bind(self.path)
         os.chmod(self.path, 0o600)  # noqa: PTH101
         self.sock.listen(512)
         self.sock.setblocking(False)
+
+    def file(self, name: str) -> str:
+        """The path of a file of this service's."""
+        return f"{self._folder}/{name}{self._suffix}"
 
     def token(self, whose: int | str) -> str:
         """What a process of that generation, or fork server, carries in its environment: all are of the same length."""
@@ -56,7 +79,3 @@ class Meeting:
 
     def __exit__(self, *_: object) -> None:
         self.sock.close()
-        with suppress(OSError):
-            for name in os.listdir(self.folder):  # noqa: PTH208
-                os.unlink(f"{self.folder}/{name}")  # noqa: PTH108
-            os.rmdir(self.folder)  # noqa: PTH106

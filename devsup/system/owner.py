@@ -46,6 +46,8 @@ class Record:
     command: list[str]
     log: str
     since: float
+    cwd: str = ""
+    control: str = ""
     urls: list[str] = field(default_factory=list)
     workers: dict[str, int] = field(default_factory=dict)
 
@@ -71,8 +73,8 @@ class OwnedError(DevsupError):
 class Owner:
     """The service is ours until `close`. Raises OwnedError where it is another's."""
 
-    def __init__(self, project: Path, service: str, command: Sequence[str], meeting: Meeting) -> None:
-        self._path, self._link = _place(project, service, command), Path(meeting.folder, "owner")
+    def __init__(self, project: Path, service: str, command: Sequence[str], meeting: Meeting, *, cwd: Path, control: str) -> None:
+        self._path, self._link = _place(project, service, command), Path(meeting.file("owner"))
         self._fd = self._lock(service)
         self.former = read(self._path)  # nobody had the lock: it has ended without a word
         self.record = Record(
@@ -86,6 +88,8 @@ class Owner:
             command=list(command),
             log=str(self._path.with_name("events.jsonl")) if self._path.parent.name == ".devsup" else "",
             since=time.time(),
+            cwd=str(cwd),
+            control=control,
         )
         if self._fd is None and self.former is not None and self.former.is_running:
             raise OwnedError(self.former, service)
@@ -175,7 +179,16 @@ def read(path: Path) -> Record | None:
         with path.with_suffix(".json").open() as file:
             fields = json.load(file) if os.fstat(file.fileno()).st_uid == os.getuid() else {}
         record = Record(**{**fields, "workers": {str(int(pid)): int(start) for pid, start in fields["workers"].items()}})
-        texts = (record.boot, record.namespace, record.run, record.service, record.project, record.log)
+        texts = (
+            record.boot,
+            record.namespace,
+            record.run,
+            record.service,
+            record.project,
+            record.log,
+            record.cwd,
+            record.control,
+        )
         numbers, lists = (record.pid, record.started, record.since + 0.0), (record.command, record.urls)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
@@ -186,7 +199,7 @@ def read(path: Path) -> Record | None:
 def running() -> Iterator[Record]:
     """Every owner of this user and machine that runs."""
     for base in {runtime_folder(), "/tmp"}:  # noqa: S108 - where a shell without XDG_RUNTIME_DIR has put it
-        for link in Path(base).glob("devsup-*/owner"):
+        for link in Path(base).glob("devsup-*/owner*"):
             with suppress(OSError):
                 record = read(link.readlink()) if link.lstat().st_uid == os.getuid() else None
                 if record is not None and record.is_running:

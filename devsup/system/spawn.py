@@ -111,10 +111,10 @@ class Spawned:
 
 
 def spawn(
-    command: Sequence[str], cwd: str, env: Mapping[str, str], terminal: Terminal, label: str = "", *, shown: bool = True
+    command: Sequence[str], cwd: str, env: Mapping[str, str], terminal: Terminal, worker: str = "", *, shown: bool = True
 ) -> Spawned:
-    """Start `command`; what it prints is shown, with a `label` before each line, or dropped. Raises UsageError if it cannot."""
-    streams = terminal.streams(label, shown=shown)
+    """Start `command`; what it prints is shown, as that `worker`'s, or dropped. Raises UsageError if it cannot."""
+    streams = terminal.streams(worker, shown=shown)
     if not terminal.is_tty:  # else what it prints would come in blocks, long after it happened
         env = {"PYTHONUNBUFFERED": "1", **env}
     try:

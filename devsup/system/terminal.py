@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from devsup.system import tty_readers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from anyio import CancelScope
 
-    from devsup.system.output import Channel, Output
+    from devsup.system.output import Channel, Output, Voice
 
 Attributes = list[Any]
 
@@ -48,8 +48,8 @@ class Streams:
 class Terminal:
     """devsup's terminal, where it has one; piped, workers get pipes and there are no keys."""
 
-    def __init__(self, output: Output) -> None:
-        self._output = output
+    def __init__(self, output: Output, voice: Voice) -> None:
+        self._output, self.voice = output, voice
         self.is_tty = os.isatty(0) and os.isatty(1)
         self.prompting = False
         self._has_keys = False
@@ -83,9 +83,10 @@ class Terminal:
             with suppress(OSError, termios.error):
                 termios.tcsetattr(0, termios.TCSADRAIN, self._before)
 
-    def streams(self, label: str = "", *, shown: bool = True) -> Streams:
+    def streams(self, worker: str = "", *, shown: bool = True) -> Streams:
         """Fresh streams for a worker that is about to start, which has the keys then; or for what nobody is to see."""
-        streams = self._streams(1, 2, label) if shown else self._streams(None, None, label)
+        voice = self.voice.of(worker)
+        streams = self._streams(1, 2, voice) if shown else self._streams(None, None, voice)
         if shown:
             self._current = streams
         return streams
@@ -94,21 +95,21 @@ class Terminal:
         """The keys are for the worker of these streams."""
         self._current = streams
 
-    def _streams(self, to_out: int | None, to_err: int | None, label: str) -> Streams:
+    def _streams(self, to_out: int | None, to_err: int | None, voice: Voice) -> Streams:
         if not self.is_tty:
             out_read, out_write = os.pipe()
             err_read, err_write = os.pipe()
-            channels = (self._output.add(out_read, to_out, "stdout", label), self._output.add(err_read, to_err, "stderr", label))
+            channels = (self._output.add(out_read, to_out, "stdout", voice), self._output.add(err_read, to_err, "stderr", voice))
             return Streams(None, out_write, err_write, channels)
         master, slave = self._pair()
-        out = self._output.add(os.dup(master), to_out, "stdout", label)
+        out = self._output.add(os.dup(master), to_out, "stdout", voice)
         if os.isatty(2):
             # One of its own, so that a diagnosis can tell errors from output.
             err_master, err_slave = self._pair()
-            err = self._output.add(os.dup(err_master), to_err, "stderr", label)
+            err = self._output.add(os.dup(err_master), to_err, "stderr", voice)
         else:
             err_read, err_slave = os.pipe()
-            err_master, err = -1, self._output.add(err_read, to_err, "stderr", label)
+            err_master, err = -1, self._output.add(err_read, to_err, "stderr", voice)
         masters = [each for each in (master, err_master) if each >= 0]
         return Streams(slave, slave, err_slave, (out, err), os.ttyname(slave), masters)
 
@@ -175,8 +176,25 @@ class Terminal:
             os.close(master)
         streams.masters.clear()
 
+    @contextmanager
+    def tapped(self, tap: Callable[[bytes], None]) -> Iterator[bytes]:
+        """Give `tap` all that the service prints, in the output's thread, until the block ends; yields what came last."""
+        self.voice.taps.append(tap)
+        try:
+            yield self._current.channels[0].last() if self._current is not None else b""
+        finally:
+            self.voice.taps.remove(tap)
+
+    def type(self, data: bytes) -> bool:
+        """Keys for the worker, from elsewhere; false where it has no terminal."""
+        if self._current is None or not self._current.masters:
+            return False
+        with suppress(OSError):
+            os.write(self._current.masters[0], data)
+        return True
+
     def resize(self, group: int | None) -> None:
-        """Pass the real terminal's size on."""
+        """Pass the real terminal's size on, to the worker that leads this group."""
         for master in self._current.masters if self._current is not None else ():
             with suppress(OSError):
                 fcntl.ioctl(master, termios.TIOCSWINSZ, _size(1))
@@ -186,15 +204,17 @@ class Terminal:
         """Back in the foreground."""
         self._set_keys()
 
-    def suspend(self, group: int | None) -> None:
-        """Ctrl-Z: stop the worker and ourselves with the terminal as it was; `fg` goes on here."""
+    def suspend(self, groups: Collection[int]) -> None:
+        """Ctrl-Z: stop the workers and ourselves with the terminal as it was; `fg` goes on here."""
         self._restore()
         if self._waiting is not None:  # whose keys come next is to be found out anew
             self._waiting.cancel()
-        _signal(group, signal.SIGSTOP)
+        for group in groups:
+            _signal(group, signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGSTOP)
         self._set_keys()
-        _signal(group, signal.SIGCONT)
+        for group in groups:
+            _signal(group, signal.SIGCONT)
 
 
 def _is_foreground() -> bool:

@@ -245,7 +245,7 @@ def test_a_second_start_names_the_first(devsup: Start, project: Path, port: int)
     assert (record["pid"], record["urls"]) == (first.process.pid, [f"http://127.0.0.1:{port}"])
     assert fetch(port)[1] == "new"
     assert first.stop() == 0
-    assert {path.name for path in (project / ".devsup").iterdir()} == {".gitignore", "events.jsonl"}
+    assert {path.name for path in (project / ".devsup").iterdir()} == {".gitignore", "events.jsonl", "logs"}
 
 
 def test_another_command_in_the_same_folder_is_another_service(devsup: Start, project: Path) -> None:

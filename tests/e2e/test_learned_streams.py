@@ -441,7 +441,7 @@ def test_a_broken_or_old_file_is_ignored_and_rewritten(app: App, before: str) ->
     assert app.knows() == {"/chat": {"longest": 1, "endless": False}}
     assert not run.all("Trouble")
     assert run.stop() == 0
-    assert sorted(path.name for path in app.learned.parent.iterdir()) == [".gitignore", "events.jsonl", "learned.json"]
+    assert sorted(path.name for path in app.learned.parent.iterdir()) == [".gitignore", "events.jsonl", "learned.json", "logs"]
 
 
 def test_a_project_that_cannot_be_written_is_learned_for_one_run(app: App) -> None:

@@ -153,6 +153,10 @@ class Agent:
             self.settings = message
         elif op == "status":
             self.send("active", id=message["id"], items=[*self.active(), *self.background.items()])
+        elif op == "requests":
+            from devsup_agent import stacks
+
+            self.send("requested", id=message["id"], items=stacks.listed(self.servers))
         elif op == "imports":
             from devsup_agent import preload
 

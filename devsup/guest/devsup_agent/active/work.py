@@ -40,6 +40,7 @@ class Request:
         "send",
         "started",
         "task",
+        "thread",
         "told",
         "transport",
     )
@@ -55,6 +56,7 @@ class Request:
         self.answered: typing.Any = None  # when it was over
         self.transport = None  # set when the app has returned and its answer is not yet written
         self.task: typing.Any = None
+        self.thread: typing.Any = None  # that its handler runs in, where it is no task
         self.send: typing.Any = None
         self.cycle: typing.Any = None
         self.peer = None  # (host, port) of the client, where that is how its connection is known

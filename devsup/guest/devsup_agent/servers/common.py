@@ -107,6 +107,7 @@ class Drain:
     def begin(self, record):
         """A request has begun, in the context that it runs in."""
         owners.enter(record)
+        record.thread = threading.get_ident()
         with self._lock:
             self._records.add(record)
         agent.heart.stir_here()
@@ -134,6 +135,11 @@ class Drain:
         with self._lock:
             now = time.monotonic()
             return work.items(self._busy(now), now)
+
+    def records(self):
+        """All that may be active."""
+        with self._lock:
+            return list(self._records)
 
     def drain(self, done):
         """Call `done` once everything that is active now has finished; new work is let in meanwhile."""

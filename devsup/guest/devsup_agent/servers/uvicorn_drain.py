@@ -39,7 +39,7 @@ class Drain:
         half = [
             {"name": "a half-sent request", "age": 0.0, "stream": ""} for each in list(self._connections()) if _half_sent(each)
         ]
-        return work.items(self._records(), now) + half
+        return work.items(self.records(), now) + half
 
     def drain(self, done):
         """Call `done` once everything that is active now has finished; new work is let in meanwhile."""
@@ -65,12 +65,12 @@ class Drain:
         """End the server: after what is active, or at once, saying what was lost."""
         if cut:  # told here and now: the loop may be the very thing that hangs
             now = time.monotonic()
-            for record in sorted(self._records(), key=lambda each: each.started):
+            for record in sorted(self.records(), key=lambda each: each.started):
                 if record.busy(now):
                     self.tracker.agent.lost(record)
         self._post(self._cut if cut else self._stop)
 
-    def _records(self):
+    def records(self):
         """As the tracker's, from the agent's thread: the loop may change the sets while they are read."""
         for _ in range(10):
             with contextlib.suppress(RuntimeError):

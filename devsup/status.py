@@ -1,0 +1,119 @@
+"""How every service stands: a fold over the events, for `devsup status`, the last row of the terminal, and who waits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from devsup import events
+
+if TYPE_CHECKING:
+    from devsup.events import Event
+
+State = Literal["waiting", "starting", "ready", "degraded", "stalled", "draining", "failed", "completed", "stopped"]
+_UP: frozenset[State] = frozenset({"ready", "degraded", "stalled", "draining"})
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """One service, as far as events tell. `since` is when the state began, in seconds since the epoch.
+
+    `problems` are the probes that are not well: the verdict (failing, stalled) and the reason; of `ready`, why it is not yet.
+    """
+
+    service: str
+    state: State = "waiting"
+    since: float = 0.0
+    reason: str = ""
+    generation: int = 0
+    pid: int | None = None
+    urls: list[str] = []
+    code: int | None = None  # once it is over
+    serving: int = 0  # the generation that does
+    reloading: bool = False  # a change has not become a new worker yet
+    prompting: bool = False
+    problems: dict[str, list[str]] = {}
+    asked_ready: bool = False  # it has a `ready` probe
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its clients are answered."""
+        return self.state in _UP
+
+
+def fold(status: Status, at: float, event: Event) -> Status:
+    """The status after this event."""
+    new = _running(status, event)
+    return new if new.state == status.state else replace(new, since=at)
+
+
+def _running(status: Status, event: Event) -> Status:
+    match event:
+        case events.DependencyAwaited(on=on, reason=reason):
+            return replace(status, state="waiting", reason=f"waits for {on}, which {reason}")
+        case events.WorkerSpawned(generation=generation, pid=pid):
+            spawned = replace(status, generation=generation, pid=pid, code=None)
+            unready = {"ready": ["failing", ""]} if status.asked_ready else {}
+            return spawned if status.serving else _judged(replace(spawned, problems=unready))
+        case events.WorkerReady(generation=generation, pid=pid, urls=urls):
+            return _judged(replace(status, pid=pid, urls=urls, serving=generation))
+        case events.Probed(probe=probe, verdict=verdict, reason=reason):
+            others = {name: each for name, each in status.problems.items() if name != probe}
+            found = {probe: [verdict, reason]} if verdict != "well" else {}
+            return _judged(replace(status, problems={**others, **found}))
+        case events.Prompting(on=on):
+            return replace(status, prompting=on)
+        case _:
+            return _over(_reloading(status, event), event)
+
+
+def _reloading(status: Status, event: Event) -> Status:
+    match event:
+        case events.ReloadStarted():
+            return replace(status, reloading=True)
+        case events.ReloadWaiting(active=active):
+            return replace(status, state="draining", reason=", ".join(each.name for each in active[:3]))
+        case events.ReloadCancelled():
+            return replace(_judged(status), reloading=False)
+        case events.Reloaded() | events.WorkerFailed():
+            return replace(status, reloading=False)
+        case _:
+            return status
+
+
+def _over(status: Status, event: Event) -> Status:
+    match event:
+        case events.WorkerExited(generation=generation) if status.serving not in {0, generation}:
+            return status  # it has retired, or has come to nothing beside the one that serves
+        case events.WorkerExited(expected=expected, exit=ended):
+            gone = replace(status, serving=0, pid=None, prompting=False, problems={})
+            if expected:
+                return gone
+            return replace(gone, state="failed" if ended.code != 0 else "completed", reason=ended.text)
+        case events.Diagnosed(diagnosis=diagnosis) if status.state == "failed":
+            return replace(status, reason=diagnosis.text)
+        case events.RestartScheduled(delay=delay):
+            return replace(status, state="starting", reason=f"{status.reason}; again in {delay:.1f} s".removeprefix("; "))
+        case events.Refused(problem=problem):
+            return replace(status, state="failed", reason=problem)
+        case events.Stopped(code=code):
+            over = replace(status, pid=None, urls=[], serving=0, problems={}, code=code, reloading=False)
+            if code:
+                return replace(over, state="failed", reason=status.reason or f"exit code {code}")
+            return replace(over, state="completed" if status.state == "completed" else "stopped", reason="")
+        case _:
+            return status
+
+
+def _judged(status: Status) -> Status:
+    """What its worker and its probes amount to."""
+    problems = status.problems
+    if not status.serving or "ready" in problems:
+        return replace(status, state="starting", reason=problems["ready"][1] if "ready" in problems else "")
+    verdicts: tuple[tuple[str, State], ...] = (("stalled", "stalled"), ("failing", "degraded"))
+    for verdict, state in verdicts:
+        reasons = [reason for found, reason in problems.values() if found == verdict]
+        if reasons:
+            return replace(status, state=state, reason="; ".join(reasons))
+    return replace(status, state="ready", reason="")
