@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
 
+from devsup.system.memory import oom_kills
+
 if TYPE_CHECKING:
     from devsup import events
+    from devsup.events import Exit
     from devsup.system.blackbox import BlackBox
     from devsup.system.listener import Address
     from devsup.system.worker import WorkerHandle
+
+_SENT = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGTERM})
+_SETTLED = 1.0  # seconds
 
 
 @dataclass
@@ -37,6 +44,11 @@ class Current:
     changed: frozenset[str] = frozenset()  # files that it is to load anew
     private: set[Address] = field(default_factory=set)  # that it listens on at any free port
     places: dict[Address, str] = field(default_factory=dict)  # which code bound those
+
+    def was_killed(self, ended: Exit, now: float) -> bool:
+        """Whether somebody has ended it, a person or a tool, once it had served for a while: that says nothing of its code."""
+        settled = self.ready is not None and now - self.ready > _SETTLED
+        return settled and ended.signal in _SENT and oom_kills() == self.oom_kills
 
     @property
     def phase(self) -> str:

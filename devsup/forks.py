@@ -164,7 +164,7 @@ class Forks:
         environ, token = {**environ, **self._meeting.environment(name), "DEVSUP_FORK": "1"}, self._meeting.token(name)
         with scope, suppress(UsageError):  # the program is gone
             spawned = spawn(self._plan.command, self._plan.cwd, environ, self._terminal, shown=False)
-            async with worker(spawned, generation=0, token=token, terminal=self._terminal) as handle:
+            async with worker(spawned, 0, token, self._terminal) as handle:
                 await handle.wait()
                 hello.set()
                 await handle.end_leftovers()

@@ -51,6 +51,7 @@ class Options:
     config: Path | None = None
     take_over: bool = False
     is_alone: bool = True  # else one of a team's
+    retries: bool = False  # a failed start is tried again: the config asks for restarts
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Plan:
     fork: bool = False
     take_over: bool = False
     loop_block_warn: float = 1.0
+    stop_signal: int = signal.SIGTERM
     ports: tuple[int, ...] = ()  # that the config names
     is_portless: bool = False  # neither config nor command name a port: it may well serve nobody
 
@@ -116,6 +118,8 @@ def make_plan(options: Options, found: Interpreter) -> Plan:
             stop_timeout=service.stop_timeout,
             hold=service.hold,
             exit_on_failure=service.exit_on_failure,
+            restart=service.restart,
+            retries=options.retries,
         ),
         rules=Rules(
             root=os.path.realpath(cwd),
@@ -133,6 +137,7 @@ def make_plan(options: Options, found: Interpreter) -> Plan:
         fork=may_fork and interpreter.is_python(Path(command[0])),
         take_over=options.take_over,
         loop_block_warn=service.loop_block_warn,
+        stop_signal=signal.Signals[f"SIG{service.stop_signal}"],
         ports=service.port,
         is_portless=not (options.is_alone or service.port or intended(command, start)),
         interpreter=found.path,

@@ -264,7 +264,7 @@ class Supervisor:
             self.bus.publish(events.Trouble(text=str(exc)))
             self.put(words.WorkerExited(generation, events.Exit(code=exc.exit_code), time.monotonic()))
             return
-        async with worker(spawned, generation=generation, token=token, terminal=self.terminal) as handle:
+        async with worker(spawned, generation, token, self.terminal, self.plan.stop_signal) as handle:
             current.handle = handle
             current.started.set()
             self.reloads.mark("forked" if current.forked else "spawned", time.monotonic())
@@ -331,7 +331,8 @@ class Supervisor:
             how = f"The worker (generation {current.generation}) ended: {ended.text}."
             self.front.outage = events.Outage(generation=current.generation, how=how, diagnosis=why, tail=tail)
         refused = current.refused.code if current.refused is not None else None
-        self.put(words.WorkerExited(current.generation, ended, now, current.listened, refused, doubted))
+        killed = current.was_killed(ended, now)
+        self.put(words.WorkerExited(current.generation, ended, now, current.listened, refused, doubted, killed))
 
     async def _why(self, current: Current, end: End) -> events.Diagnosis | None:
         try:

@@ -71,4 +71,5 @@ def _options(config: Config, name: str, *, take_over: bool) -> Options:
         config=config.path,
         take_over=take_over,
         is_alone=False,
+        retries=config.origin(name, "restart") != "default" and service.restart != "never",
     )

@@ -15,7 +15,9 @@ import msgspec
 
 WINDOW = 60.0  # seconds
 TOO_MANY = 3
-_FIRST_DELAY = 0.25  # seconds
+_PATIENT = 5  # as TOO_MANY, where the user has asked for restarts
+_FIRST_DELAY, _LONGEST_DELAY = 0.25, 30.0  # seconds
+_JITTER = 0.2  # of a delay: what fell together should not rise together
 
 
 def add(crashes: tuple[float, ...], at: float) -> tuple[float, ...]:
@@ -23,14 +25,15 @@ def add(crashes: tuple[float, ...], at: float) -> tuple[float, ...]:
     return (*(crash for crash in crashes if at - crash < WINDOW), at)
 
 
-def is_loop(crashes: tuple[float, ...]) -> bool:
+def is_loop(crashes: tuple[float, ...], *, patient: bool = False) -> bool:
     """Whether to stop trying."""
-    return len(crashes) >= TOO_MANY
+    return len(crashes) >= (_PATIENT if patient else TOO_MANY)
 
 
-def back_off(crashes: int) -> float:
-    """Seconds to wait after the n-th crash."""
-    return float(_FIRST_DELAY * 4 ** (crashes - 1))
+def back_off(crashes: int, at: float = 0.0) -> float:
+    """Seconds to wait after the n-th crash, at that time; its fraction is as good as chance."""
+    delay = min(_LONGEST_DELAY, float(_FIRST_DELAY * 4 ** (crashes - 1)))
+    return delay * (1 + _JITTER * (at * 1000 % 1))
 
 
 START = 1.0  # seconds after it is ready in which a worker still starts

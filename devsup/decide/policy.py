@@ -79,8 +79,9 @@ def step(state: State, fact: Fact) -> tuple[State, Commands]:
             state = replace(state, prompting=on)
         case Changed() | ReloadAsked():
             state = replace(state, crashes=())
-        case WorkerExited(generation, at=at) if generation == state.phase.generation:
-            crashes = flapping.add(state.crashes, at) if isinstance(state.phase, Serving) else state.crashes
+        case WorkerExited(generation, at=at, killed=killed) if generation == state.phase.generation:
+            counts = isinstance(state.phase, Serving) or (isinstance(state.phase, Starting) and state.limits.retries)
+            crashes = flapping.add(state.crashes, at) if counts and not killed else state.crashes
             state = replace(state, prompting=False, crashes=crashes)
         case WorkerExited(generation) if generation == state.retiring:
             state = replace(state, retiring=0)
@@ -236,13 +237,21 @@ def _after_failed_start(phase: Starting, state: State, fact: WorkerExited) -> St
         return Serving(before), ()
     if fact.refused is not None:
         return Over(fact.refused), ()
-    if fact.exit.code == 0 and not fact.listened:
+    if _is_done(fact, limits):
         return Over(0), ()
-    if limits.reload == "off":
+    if limits.reload == "off" and not limits.retries:
         return Over(exit_code(fact.exit)), ()
     if limits.exit_on_failure:
         return Over(1), ()
+    if limits.retries and limits.restart != "never":
+        resting, commands = _again(generation, state, fact)
+        return resting, commands if isinstance(resting, Broken) else (*commands, Answer(on=True))
     return Broken(generation), (Answer(on=True),)
+
+
+def _is_done(fact: WorkerExited, limits: Limits) -> bool:
+    """Whether a program that served nobody has done what it was to do."""
+    return fact.exit.code == 0 and not fact.listened and limits.restart != "always"
 
 
 def _while_serving(phase: Serving, state: State, fact: Fact) -> Step:
@@ -269,14 +278,23 @@ def _while_serving(phase: Serving, state: State, fact: Fact) -> Step:
 
 
 def _after_death(generation: int, state: State, fact: WorkerExited) -> Step:
-    limits, crashes = state.limits, len(state.crashes)
-    if limits.reload == "off":
+    limits = state.limits
+    if _is_done(fact, limits):
+        return Over(0), ()
+    if limits.reload == "off" and not limits.retries:
         return Over(exit_code(fact.exit)), ()
     if limits.exit_on_failure:
         return Over(1), ()
-    if flapping.is_loop(state.crashes):
+    if limits.restart == "never":
+        return Broken(generation), (Answer(on=True),)
+    return _again(generation, state, fact)
+
+
+def _again(generation: int, state: State, fact: WorkerExited) -> Step:
+    crashes = len(state.crashes)
+    if flapping.is_loop(state.crashes, patient=state.limits.retries):
         return Broken(generation), (Tell(events.CrashLoop(crashes=crashes)), Answer(on=True))
-    delay = flapping.back_off(crashes)
+    delay = flapping.back_off(crashes, fact.at)
     scheduled = Tell(events.RestartScheduled(delay=delay, crashes=crashes))
     return Resting(generation), (scheduled, SetTimer("backoff", delay, generation))
 

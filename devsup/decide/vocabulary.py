@@ -20,6 +20,8 @@ class Limits(msgspec.Struct, frozen=True):
     stop_timeout: float = 5.0
     hold: float = 10.0
     exit_on_failure: bool = False
+    restart: Literal["on-failure", "always", "never"] = "on-failure"
+    retries: bool = False  # a start that fails is tried again, too: the user has asked for restarts
 
 
 # -- phases: what is true of the service ----------------------------------------------------------------------------------
@@ -157,7 +159,8 @@ class WorkerLeft(msgspec.Struct, frozen=True):
 class WorkerExited(msgspec.Struct, frozen=True):
     """The process is gone (waitpid). `listened`: it had a listener; `refused`: an exit code when starting again is no use.
 
-    `doubted`: it was forked, and nothing says that a cold start would have failed too.
+    `doubted`: it was forked, and nothing says that a cold start would have failed too; `killed`: somebody has ended it, who had
+    served for a while, and its code is not to blame.
     """
 
     generation: int
@@ -166,6 +169,7 @@ class WorkerExited(msgspec.Struct, frozen=True):
     listened: bool = False
     refused: int | None = None
     doubted: bool = False
+    killed: bool = False
 
 
 class TimerFired(msgspec.Struct, frozen=True):

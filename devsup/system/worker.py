@@ -36,6 +36,7 @@ class WorkerHandle:
     process: Process
     streams: Streams
     tree: Tree
+    stop_signal: int = signal.SIGTERM
     links: list[Link] = field(default_factory=list)
     _alone: bool = False
     _looking: anyio.Lock = field(default_factory=anyio.Lock)
@@ -66,9 +67,9 @@ class WorkerHandle:
             return
         await anyio.to_thread.run_sync(self.tree.members)  # now, while every parent still runs
         if self.links:
-            self._signal_main(signal.SIGTERM)
+            self._signal_main(self.stop_signal)
         else:
-            self._told = self.tree.signal_group(signal.SIGTERM)
+            self._told = self.tree.signal_group(self.stop_signal)
 
     async def look_around(self) -> None:
         """Find out whether nothing but the main process runs."""
@@ -116,9 +117,11 @@ class WorkerHandle:
 
 
 @asynccontextmanager
-async def worker(spawned: Spawned, *, generation: int, token: str, terminal: Terminal) -> AsyncIterator[WorkerHandle]:
+async def worker(
+    spawned: Spawned, generation: int, token: str, terminal: Terminal, stop_signal: int = signal.SIGTERM
+) -> AsyncIterator[WorkerHandle]:
     """Own a process that was just spawned; when the block ends nothing of its tree is left."""
-    handle = WorkerHandle(generation, spawned.process, spawned.streams, Tree(spawned.process.pid, token))
+    handle = WorkerHandle(generation, spawned.process, spawned.streams, Tree(spawned.process.pid, token), stop_signal)
     try:
         yield handle
     finally:
