@@ -61,6 +61,7 @@ class Style:
     level: Literal["quiet", "normal", "verbose"] = "normal"
     log_format: Literal["text", "json"] = "text"
     only: tuple[str, ...] = ()  # the services that are shown; none: all
+    detached: bool = False  # nobody looks, but may attach: programs get terminals all the same
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ def launch(services: Sequence[Options], style: Style) -> Iterator[Launched]:
         quarters = stack.enter_context(Quarters())
         voices = _voices(services, logs, style)
         berths = [
-            stack.enter_context(_berth(options, plan, found, quarters, number, Terminal(output, voice)))
+            stack.enter_context(_berth(options, plan, found, quarters, number, Terminal(output, voice, detached=style.detached)))
             for number, ((options, plan, found), voice) in enumerate(zip(plans, voices, strict=True))
         ]
         stack.enter_context(berths[0].terminal.single_keys())
@@ -325,7 +326,8 @@ def _first(berth: Berth, keeper: Keeper) -> Spawned:
 
 
 def _own(options: Options, plan: Plan, meeting: Meeting, control: str) -> Owner:
-    own = partial(Owner, options.project, options.name, plan.command, meeting, cwd=options.cwd, control=control)
+    about = {"cwd": str(options.cwd), "control": control, "config": str(options.config or "")}
+    own = partial(Owner, options.project, options.name, plan.command, meeting, **about)
     try:
         return own()
     except OwnedError as exc:

@@ -33,12 +33,15 @@ if TYPE_CHECKING:
     from devsup.system.spawn import Spawned
 
 
-def run(launched: Launched, spawned_at: float) -> int:
-    """Run all services to their end; the first worker of a single one was spawned at `spawned_at` (monotonic)."""
-    return anyio.run(_run, launched, spawned_at)
+def run(launched: Launched, spawned_at: float, is_up: Callable[[str], None] = lambda _: None) -> int:
+    """Run all services to their end; the first worker of a single one was spawned at `spawned_at` (monotonic).
+
+    `is_up` is told the path of the control socket, once that is there.
+    """
+    return anyio.run(_run, launched, spawned_at, is_up)
 
 
-async def _run(launched: Launched, spawned_at: float) -> int:
+async def _run(launched: Launched, spawned_at: float, is_up: Callable[[str], None]) -> int:
     first = (launched.first, spawned_at) if launched.first is not None else None
     async with AsyncExitStack() as stack:
         log = stack.enter_context(event_log(launched.berths[0].options.project))
@@ -53,7 +56,8 @@ async def _run(launched: Launched, spawned_at: float) -> int:
             if log is None and launched.style.level == "verbose":
                 member.bus.publish(events.Trouble(text=f"the event log cannot be written in {berth.options.project}"))
         tasks.start_soon(_signals, team, launched)
-        tasks.start_soon(control.serve, launched.quarters.control, team)
+        await tasks.start(control.serve, launched.quarters.control, team)
+        is_up(launched.quarters.control)
         terminal = launched.berths[0].terminal
         if terminal.is_tty:
             tasks.start_soon(terminal.read_keys, _keys(team, launched, tasks))

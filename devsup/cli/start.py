@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from devsup.cli.options import Duration
+
 if TYPE_CHECKING:
     from devsup.config import Config
     from devsup.launch import Options
+
+_UP = "DEVSUP_UP"  # the descriptor on which a detached devsup says that it can be asked
 
 
 @click.command()
@@ -18,6 +24,8 @@ if TYPE_CHECKING:
 @click.option("--file", "-f", type=click.Path(path_type=Path), help="A devsup.toml of any name, or a Procfile.")
 @click.option("--only", metavar="SERVICE", multiple=True, help="Show what these print alone; the logs have all. Repeatable.")
 @click.option("--take-over", is_flag=True, help="End what holds a port or runs a service; asks first unless it is an older copy.")
+@click.option("--detach", "-d", is_flag=True, help="Return once all are ready, or with the reason why not; they go on.")
+@click.option("--timeout", type=Duration(), metavar="TIME", default="60s", help="With -d: longest wait. Default: 60s.")
 @click.option("--verbose", "-v", "level", flag_value="verbose", help="Say more: routes, every step.")
 @click.option("--quiet", "-q", "level", flag_value="quiet", help="Say only what went wrong.")
 @click.option(
@@ -30,11 +38,16 @@ def start(
     services: tuple[str, ...],
     file: Path | None,
     only: tuple[str, ...],
+    detach: bool,
+    timeout: float,
     level: Literal["quiet", "verbose"] | None,
     log_format: Literal["text", "json"],
     take_over: bool,
 ) -> None:
-    """Run SERVICES, and those that they depend on; without a name, all of devsup.toml."""
+    """Run SERVICES, and those that they depend on; without a name, all of devsup.toml.
+
+    A SERVICE of a devsup that runs already is started there.
+    """
     import time
 
     from devsup import config as configs
@@ -45,12 +58,71 @@ def start(
     chosen = configs.choose_all(config, services)
     for name in only:
         configs.choose(config, name)
+    if services and _is_told(config, services):
+        return
     options = [_options(config, name, take_over=take_over) for name in chosen]
-    with launch(options, Style(level=level or "normal", log_format=log_format, only=only)) as launched:
+    if detach:
+        sys.exit(_detach(list(chosen), timeout))
+    style = Style(level=level or "normal", log_format=log_format, only=only, detached=_UP in os.environ)
+    with launch(options, style) as launched:
         from devsup.run import run
 
-        code = run(launched, time.monotonic())
+        code = run(launched, time.monotonic(), _is_up)
     sys.exit(code)
+
+
+def _is_told(config: Config, services: tuple[str, ...]) -> bool:
+    """Whether a devsup that runs this config has taken it over to start these."""
+    from contextlib import closing
+
+    from devsup.client import Client
+    from devsup.system import owner
+
+    running = {each.control: each for each in owner.running() if config.path and each.config == str(config.path)}
+    for record in running.values():
+        with closing(Client(record.control, record.pid)) as asking:
+            if set(services) <= set(asking.get("/v1")["services"]):
+                for name in services:
+                    asking.post(f"/v1/services/{name}/start")
+                return True
+    return False
+
+
+def _detach(names: list[str], timeout: float) -> int:
+    """Start this very command once more, on its own; returns the exit code once its services are ready, or cannot be."""
+    import subprocess
+    from contextlib import closing
+
+    from devsup.cli.status import report
+    from devsup.client import Client
+
+    up_read, up_write = os.pipe()
+    with tempfile.TemporaryFile() as said:
+        words = [sys.executable, "-m", "devsup", *(word for word in sys.argv[1:] if word not in {"-d", "--detach"})]
+        environ = {**os.environ, _UP: str(up_write)}
+        child = subprocess.Popen(
+            words, env=environ, pass_fds=[up_write], stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+        )
+        os.close(up_write)
+        with os.fdopen(up_read) as up:
+            control = up.read()
+        if not control:
+            code = child.wait()
+            said.seek(0)
+            click.echo(said.read().decode(errors="replace"), err=True, nl=False)
+            return code or 1
+    with closing(Client(control, child.pid)) as asking:
+        code = report(asking, names, "ready", timeout)
+    click.echo(f"devsup runs on, pid {child.pid}: devsup status, devsup logs -f, devsup down", err=True)
+    return code
+
+
+def _is_up(control: str) -> None:
+    """Tell whoever has started us detached where we can be asked."""
+    fd = os.environ.pop(_UP, "")
+    if fd:
+        with os.fdopen(int(fd), "w") as up:
+            up.write(control)
 
 
 def _options(config: Config, name: str, *, take_over: bool) -> Options:

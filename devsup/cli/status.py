@@ -14,6 +14,8 @@ from devsup.cli.options import Duration
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from devsup.client import Client
+
 _SLACK = 10.0  # seconds beyond a wait, for the answer
 
 
@@ -27,11 +29,17 @@ _SLACK = 10.0  # seconds beyond a wait, for the answer
 def status(services: tuple[str, ...], as_json: bool, wait: str | None, timeout: float) -> None:
     """Show how SERVICES stand; all of them without a name. Ends with 0 when all are ready or completed, else with 1."""
     from devsup.client import client
-    from devsup.show.table import services_table
 
     with client(services[0] if services else None) as asking:
-        query = {"wait": wait, "timeout": timeout} if wait else {}
-        found = asking.get("/v1/services", limit=timeout + _SLACK, service=list(services), **query)
+        sys.exit(report(asking, services, wait, timeout, as_json=as_json))
+
+
+def report(asking: Client, services: Sequence[str], wait: str | None, timeout: float, *, as_json: bool = False) -> int:
+    """Show how these stand once they are so far, or cannot be; returns the exit code."""
+    from devsup.show.table import services_table
+
+    query = {"wait": wait, "timeout": timeout} if wait else {}
+    found = asking.get("/v1/services", limit=timeout + _SLACK, service=list(services), **query)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
@@ -40,7 +48,7 @@ def status(services: tuple[str, ...], as_json: bool, wait: str | None, timeout: 
     late = _late(found, wait or "ready")
     if wait and late:
         click.echo(f"devsup: not {wait}: {'; '.join(late)}", err=True)
-    sys.exit(1 if late else 0)
+    return 1 if late else 0
 
 
 def _late(found: Sequence[dict[str, Any]], wanted: str) -> list[str]:

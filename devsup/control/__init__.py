@@ -11,12 +11,14 @@ import anyio
 import anyio.to_thread
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+
     from devsup.team import Team
 
 _BACKLOG = 64
 
 
-async def serve(path: str, team: Team) -> None:
+async def serve(path: str, team: Team, *, task_status: TaskStatus[None]) -> None:
     """Answer on the socket at `path` until cancelled."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -24,6 +26,7 @@ async def serve(path: str, team: Team) -> None:
         os.chmod(path, 0o600)  # noqa: PTH101 - as in meeting
         sock.listen(_BACKLOG)
         sock.setblocking(False)
+        task_status.started()
         await anyio.wait_readable(sock)
         server = await anyio.to_thread.run_sync(import_module, "devsup.control.server")  # 150 ms, not on the loop
         await server.answer(sock, team)

@@ -57,9 +57,23 @@ def start_of(pid: int) -> int:
     """When a process has started, in the kernel's ticks since it was booted; 0 where that is not to be known."""
     if sys.platform != "linux":
         return _start_told(pid)
+    fields = _fields(pid)
+    return int(fields[19]) if fields else 0
+
+
+def lives(pid: int, start: int) -> bool:
+    """Whether the process that has started then still runs; where nobody reaps it, what is left of one does not."""
+    if sys.platform != "linux":
+        return start_of(pid) == start != 0
+    fields = _fields(pid)
+    return bool(fields) and int(fields[19]) == start and fields[0] not in "ZX"
+
+
+def _fields(pid: int) -> list[str]:
+    """What the kernel tells of a process from its state on; nothing where there is none."""
     with suppress(OSError):
-        return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19])
-    return 0
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    return []
 
 
 def _start_told(pid: int) -> int:

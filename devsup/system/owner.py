@@ -17,7 +17,7 @@ import zlib
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from devsup.errors import DevsupError
 from devsup.system import keeper
@@ -48,6 +48,7 @@ class Record:
     since: float
     cwd: str = ""
     control: str = ""
+    config: str = ""
     urls: list[str] = field(default_factory=list)
     workers: dict[str, int] = field(default_factory=dict)
 
@@ -59,7 +60,7 @@ class Record:
     @property
     def is_running(self) -> bool:
         """Whether that very process still runs."""
-        return self.is_visible and keeper.start_of(self.pid) == self.started != 0
+        return self.is_visible and keeper.lives(self.pid, self.started)
 
 
 class OwnedError(DevsupError):
@@ -71,9 +72,9 @@ class OwnedError(DevsupError):
 
 
 class Owner:
-    """The service is ours until `close`. Raises OwnedError where it is another's."""
+    """The service is ours until `close`; `about` are more fields of the record. Raises OwnedError where it is another's."""
 
-    def __init__(self, project: Path, service: str, command: Sequence[str], meeting: Meeting, *, cwd: Path, control: str) -> None:
+    def __init__(self, project: Path, service: str, command: Sequence[str], meeting: Meeting, **about: Any) -> None:
         self._path, self._link = _place(project, service, command), Path(meeting.file("owner"))
         self._fd = self._lock(service)
         self.former = read(self._path)  # nobody had the lock: it has ended without a word
@@ -88,8 +89,7 @@ class Owner:
             command=list(command),
             log=str(self._path.with_name("events.jsonl")) if self._path.parent.name == ".devsup" else "",
             since=time.time(),
-            cwd=str(cwd),
-            control=control,
+            **about,
         )
         if self._fd is None and self.former is not None and self.former.is_running:
             raise OwnedError(self.former, service)
@@ -188,6 +188,7 @@ def read(path: Path) -> Record | None:
             record.log,
             record.cwd,
             record.control,
+            record.config,
         )
         numbers, lists = (record.pid, record.started, record.since + 0.0), (record.command, record.urls)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

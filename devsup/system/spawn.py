@@ -115,7 +115,7 @@ def spawn(
 ) -> Spawned:
     """Start `command`; what it prints is shown, as that `worker`'s, or dropped. Raises UsageError if it cannot."""
     streams = terminal.streams(worker, shown=shown)
-    if not terminal.is_tty:  # else what it prints would come in blocks, long after it happened
+    if not terminal.gives_ttys:  # else what it prints would come in blocks, long after it happened
         env = {"PYTHONUNBUFFERED": "1", **env}
     try:
         # Not anyio's, which cannot make a terminal the child's controlling one.

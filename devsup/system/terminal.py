@@ -48,9 +48,10 @@ class Streams:
 class Terminal:
     """devsup's terminal, where it has one; piped, workers get pipes and there are no keys."""
 
-    def __init__(self, output: Output, voice: Voice) -> None:
+    def __init__(self, output: Output, voice: Voice, *, detached: bool = False) -> None:
         self._output, self.voice = output, voice
         self.is_tty = os.isatty(0) and os.isatty(1)
+        self.gives_ttys = self.is_tty or detached
         self.prompting = False
         self._has_keys = False
         self._waiting: CancelScope | None = None  # for a key
@@ -96,14 +97,14 @@ class Terminal:
         self._current = streams
 
     def _streams(self, to_out: int | None, to_err: int | None, voice: Voice) -> Streams:
-        if not self.is_tty:
+        if not self.gives_ttys:
             out_read, out_write = os.pipe()
             err_read, err_write = os.pipe()
             channels = (self._output.add(out_read, to_out, "stdout", voice), self._output.add(err_read, to_err, "stderr", voice))
             return Streams(None, out_write, err_write, channels)
         master, slave = self._pair()
         out = self._output.add(os.dup(master), to_out, "stdout", voice)
-        if os.isatty(2):
+        if os.isatty(2) or not self.is_tty:
             # One of its own, so that a diagnosis can tell errors from output.
             err_master, err_slave = self._pair()
             err = self._output.add(os.dup(err_master), to_err, "stderr", voice)
