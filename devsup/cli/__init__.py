@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
 import click
 
 import devsup
+
+# Verb -> its module in this folder, which has a command of that name.
+_MODULES = {
+    "config": "config",
+    "init": "init",
+    "port": "port",
+    "run": "run",
+    "stacks": "stacks",
+}
 
 
 class _Commands(click.Group):
     """Loads a verb's module when the verb is used: `--help` stays fast."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        return ["port", "run", "stacks"]
+        return list(_MODULES)
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name == "run":
-            from devsup.cli.run import run
-
-            return run
-        if cmd_name == "port":
-            from devsup.cli.port import port
-
-            return port
-        if cmd_name == "stacks":
-            from devsup.cli.stacks import stacks
-
-            return stacks
-        return None
+        if cmd_name not in _MODULES:
+            return None
+        command: click.Command = getattr(import_module(f"devsup.cli.{_MODULES[cmd_name]}"), cmd_name)
+        return command
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
