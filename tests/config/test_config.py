@@ -8,42 +8,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from configs import EXAMPLE, refusal, service, write
 from devsup.config import Config, Log, Probe, Service, choose, load
 from devsup.errors import DevsupError, UsageError
-
-EXAMPLE = Path(__file__).resolve().parent.parent / "config.example.toml"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A project; its .git keeps the search from leaving it."""
-    (tmp_path / ".git").mkdir()
-    return tmp_path
-
-
-def write(folder: Path, text: str, name: str = "devsup.toml") -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
-    path.write_text(text, "utf-8")
-    return path
-
-
-def service(folder: Path, lines: str) -> Service:
-    write(folder, f"[services.web]\n{lines}")
-    return load(folder).services["web"]
 
 
 def found(folder: Path) -> tuple[dict[str, Service], Path | None]:
     config = load(folder)
     return config.services, config.path
-
-
-def refusal(folder: Path) -> str:
-    with pytest.raises(UsageError) as caught:
-        load(folder)
-    assert caught.value.exit_code == 2
-    assert caught.value.remedy
-    return str(caught.value)
 
 
 # Where it is looked for
