@@ -137,7 +137,7 @@ def test_a_value_that_does_not_belong_is_quoted_with_its_place(folder: Path, lin
         ('probes.live = { path = "x", status = 200 }', ".status does not go with path. It belongs to probes with http."),
         ('probes.live = { http = "/", within = 5 }', ".within does not go with http. It belongs to probes with sse and log."),
         ('probes.live = { command = "x", events = 2 }', ".events does not go with command. It belongs to probes with sse."),
-        ('probes.live = { http = "/", grows_within = 5 }', ".is expected of a field, and none is named. Name it: field ="),
+        ('probes.live = { http = "/", grows_within = 5 }', "grows_within is expected of a field, and none is named."),
         ('probes.live = { http = "/", equals = 0 }', ".equals is expected of a field, and none is named."),
         ("probes.ready = { never = ['x'] }", "probes.ready says what must not be printed, which does not tell when"),
         ("depends_on = ['web']", ":2: services.web.depends_on.web closes a circle, in which each would wait"),
