@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from devsup.config.source import Keys, Source, shown
+from devsup.config.source import Keys, Source, read_text, shown
 from devsup.errors import UsageError
 
 _LINE = re.compile(r"([A-Za-z0-9_-]+)\s*:\s*(\S.*?)\s*")
@@ -71,10 +71,12 @@ def _expanded(command: str, port: str) -> tuple[str, str]:
 
 def _first_port(dotenv: Path) -> int:
     """A PORT in .env is where foreman begins to count."""
-    from dotenv import dotenv_values  # noqa: PLC0415
+    from io import StringIO  # noqa: PLC0415 - few have a Procfile
 
-    value = dotenv_values(dotenv).get("PORT") if dotenv.is_file() else None
-    return int(value) if value and value.isdigit() else _FIRST_PORT
+    from dotenv import dotenv_values  # noqa: PLC0415 - as above
+
+    value = dotenv_values(stream=StringIO(read_text(dotenv) or "")).get("PORT")
+    return int(value) if value and value.isdecimal() else _FIRST_PORT
 
 
 def _statements(text: str) -> Iterator[tuple[int, Keys]]:

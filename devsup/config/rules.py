@@ -17,6 +17,8 @@ def check(sources: Sources, services: Mapping[str, Service]) -> None:
     """Raise UsageError for the first thing that cannot be."""
     for name, service in services.items():
         keys = ("services", name)
+        if not name or "/" in name or "\0" in name:
+            raise sources.error(keys, f'is no name: no log file can be called "{name}.log".', "Use letters, digits and dashes.")
         if service.command and service.target:
             raise sources.error(
                 (*keys, "target"), "stands beside command, and a service runs one of them.", "Delete one of the two lines."

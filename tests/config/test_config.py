@@ -1,5 +1,6 @@
 """What load finds, what it accepts, and what it says about everything else."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -282,6 +283,14 @@ def test_the_values_that_the_example_leaves_out_load_too(folder: Path) -> None:
     write(folder, text.replace("# command = [", "command = [").replace("# python = ", "python = "))
     found = load(folder).services["web"]
     assert found == Service(command=("uvicorn", "main:app", "--port", "8000"), python=".venv")
+
+
+def test_the_examples_of_the_documentation_load(folder: Path) -> None:
+    texts = re.findall(r"```toml\n(.*?)```", (EXAMPLE.parent / "docs" / "config.md").read_text("utf-8"), re.DOTALL)
+    assert len(texts) == 4
+    for text in texts:
+        write(folder, text)
+        assert load(folder).services
 
 
 def test_an_error_reads_as_two_sentences() -> None:

@@ -31,6 +31,12 @@ def test_a_dotenv_beside_it_is_read_and_its_port_is_the_first(folder: Path) -> N
     assert found["api"].env_files == (".env",)
 
 
+def test_a_dotenv_that_cannot_be_read_is_named(folder: Path) -> None:
+    (folder / ".env").write_bytes(b"PORT=\xff\n")
+    with pytest.raises(UsageError, match=r"\.env:1: byte 0xff is not UTF-8"):
+        services(folder, "web: x\n")
+
+
 def test_each_service_knows_its_line(folder: Path) -> None:
     config = load_file(write(folder, "# x\n\nweb: x\n", "Procfile"))
     assert config.origin("web", "command") == f"{folder}/Procfile:3"

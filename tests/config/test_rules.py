@@ -149,6 +149,47 @@ def test_what_does_not_go_together_is_told(folder: Path, lines: str, said: str) 
     assert said in refusal(folder)
 
 
+@pytest.mark.parametrize("name", ["", "a/b", "../x"])
+def test_a_name_is_one_that_a_file_can_have(folder: Path, name: str) -> None:
+    path = write(folder, f'[services."{name}"]\n')
+    assert refusal(folder).startswith(f'{path}:1: services."{name}" is no name: no log file can be called "{name}.log".')
+
+
+ODD = [
+    "''",
+    "'x'",
+    "'-1s'",
+    "0",
+    "-1",
+    "9" * 30,
+    "1e400",
+    "nan",
+    "true",
+    "[]",
+    "[[]]",
+    "[{}]",
+    "['']",
+    "[1]",
+    "{}",
+    "{ a = 1 }",
+    "{ a = [] }",
+]
+
+
+@pytest.mark.parametrize("value", [*ODD, "1979-05-27", "07:32:00", "{ a.b.c = '' }", "['a', '(']", "'('", "'\"'", "1_0"])
+def test_no_value_of_any_key_ends_in_a_traceback(folder: Path, value: str) -> None:
+    places = [*Service.__struct_fields__, *(f"log.{key}" for key in Log.__struct_fields__), "probes.x", "env.x", "streams.x"]
+    problems = []
+    for place in [*places, *(f"probes.x.{key}" for key in Probe.__struct_fields__)]:
+        write(folder, f"[services.web]\n{place} = {value}\n")
+        try:
+            load(folder)
+        except UsageError as error:
+            problems.append(error.problem)
+    assert len(problems) > len(Probe.__struct_fields__)
+    assert all(problem.startswith(f"{folder}/devsup.toml:2: services.web.") for problem in problems)
+
+
 def test_a_circle_is_named_whole(folder: Path) -> None:
     path = write(
         folder,
