@@ -24,6 +24,8 @@ _VERBS = {
     "stacks": "stacks",
     "attach": "attach",
     "port": "port",
+    "init": "init",
+    "config": "config",
 }
 
 

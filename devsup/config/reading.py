@@ -22,7 +22,7 @@ def read(sources: Sources) -> dict[str, Service]:
     """The services of these files, each value of its type. Raises UsageError for the first that is not."""
     for source in sources.files:
         _table(Sources((source,)), (), source.table, ("services",))
-    services = _table(sources, ("services",), sources.merged().get("services", {}))
+    services = _table(sources, ("services",), sources.merged.get("services", {}))
     return {name: _struct(sources, ("services", name), raw, Service) for name, raw in services.items()}
 
 

@@ -10,12 +10,15 @@ from devsup.decide.addresses import intended, meet
 
 _HERE = "127.0.0.1"
 _DEFAULTS = Probe()
+_LAUNCHER = ("python", "-m", "devsup_agent.target")  # what stands before MODULE:APP where it is run
 
 
 def check(sources: Sources, services: Mapping[str, Service]) -> None:
     """Raise UsageError for the first thing that cannot be."""
     for name, service in services.items():
         keys = ("services", name)
+        if not name or "/" in name or "\0" in name:
+            raise sources.error(keys, f'is no name: no log file can be called "{name}.log".', "Use letters, digits and dashes.")
         if service.command and service.target:
             raise sources.error(
                 (*keys, "target"), "stands beside command, and a service runs one of them.", "Delete one of the two lines."
@@ -53,7 +56,8 @@ def _check_kind(sources: Sources, keys: Keys, probe: Probe) -> None:
 def _check_address(sources: Sources, keys: Keys, probe: Probe, service: Service) -> None:
     """A listener that devsup keeps takes every connection, whether a worker is there or not."""
     host, _, port = (probe.tcp or "").rpartition(":")
-    kept = {*service.port, *(number for _, number in intended(service.words, {}))}
+    launcher = _LAUNCHER if ":" in "".join(service.words[:1]) else ()
+    kept = {*service.port, *(number for _, number in intended([*launcher, *service.words], {}))}
     if port and int(port) in kept and meet(host.strip("[]") or _HERE, _HERE):
         problem = f"asks port {port}, which devsup keeps open for this service: it answers whether the service works or not."
         remedy = f'Ask the service itself: {quoted(keys[-1])} = {{ http = "/" }}.'

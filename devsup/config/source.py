@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ Keys = tuple[str, ...]
 _SHOWN = 60
 
 
-class Source(Struct, frozen=True):
-    """One file: devsup's table in it, the keys that lead to it, and where in its text each key stands."""
+class Source(Struct, frozen=True, dict=True):
+    """One file: devsup's table in it, the keys that lead to it, and what tells where in its text each key stands."""
 
     path: Path
     text: str
@@ -28,11 +29,16 @@ class Source(Struct, frozen=True):
     prefix: Keys = ()
     statements: Callable[[str], Iterable[tuple[int, Keys]]] | None = None
 
+    @cached_property
+    def places(self) -> list[tuple[int, Keys]]:
+        """Line and full path of each key and header."""
+        return list((self.statements or statements_of_toml)(self.text))
+
     def line(self, keys: Keys) -> int:
         """The line, from 1, where `keys` is first set or entered; else that of the closest table around it."""
         keys = (*self.prefix, *keys)
         best, depth = 1, 0
-        for number, path in (self.statements or statements)(self.text):
+        for number, path in self.places:
             if path[: len(keys)] == keys:
                 return number
             if len(path) > depth and keys[: len(path)] == path:
@@ -49,11 +55,12 @@ class Source(Struct, frozen=True):
         return len(keys)
 
 
-class Sources(Struct, frozen=True):
+class Sources(Struct, frozen=True, dict=True):
     """A config's files; each one's keys go before those of the files before it."""
 
     files: tuple[Source, ...] = ()
 
+    @cached_property
     def merged(self) -> dict[str, Any]:
         """One table of all: tables are merged key by key, everything else replaces."""
         table: dict[str, Any] = {}
@@ -63,9 +70,11 @@ class Sources(Struct, frozen=True):
 
     def where(self, keys: Keys) -> str:
         """FILE:LINE of what sets `keys`; "default" where nothing does."""
-        inner: Any = self.merged()
+        inner: Any = self.merged
         for key in keys:
-            if not isinstance(inner, dict) or key not in inner:
+            if not isinstance(inner, dict):  # a list that stands for a table
+                break
+            if key not in inner:
                 return "default"
             inner = inner[key]
         source = self._nearest(keys)
@@ -133,7 +142,7 @@ def read_toml(path: Path, text: str, prefix: Keys = ()) -> Source | None:
     return Source(path, text, table, prefix)
 
 
-def statements(text: str) -> Iterator[tuple[int, Keys]]:
+def statements_of_toml(text: str) -> Iterator[tuple[int, Keys]]:
     """Each header and key of a valid TOML text, as (line, full path).
 
     tomllib keeps no positions, but every statement is a document of its own: lines are added until one parses.

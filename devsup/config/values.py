@@ -145,7 +145,7 @@ Expressions = Annotated[tuple[Text, ...], _meta("a list of regular expressions, 
 
 
 class Probe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A question that tells whether a service works. Exactly one of KINDS is given; the rest says what is expected."""
+    """A question that tells whether a service works: one of the kinds, what is expected, and how often it is asked."""
 
     http: Address | None = None
     tcp: Tcp | None = None

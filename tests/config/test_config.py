@@ -1,5 +1,6 @@
 """What load finds, what it accepts, and what it says about everything else."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -8,42 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from configs import EXAMPLE, refusal, service, write
 from devsup.config import Config, Log, Probe, Service, choose, load
 from devsup.errors import DevsupError, UsageError
-
-EXAMPLE = Path(__file__).resolve().parent.parent / "config.example.toml"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A project; its .git keeps the search from leaving it."""
-    (tmp_path / ".git").mkdir()
-    return tmp_path
-
-
-def write(folder: Path, text: str, name: str = "devsup.toml") -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
-    path.write_text(text, "utf-8")
-    return path
-
-
-def service(folder: Path, lines: str) -> Service:
-    write(folder, f"[services.web]\n{lines}")
-    return load(folder).services["web"]
 
 
 def found(folder: Path) -> tuple[dict[str, Service], Path | None]:
     config = load(folder)
     return config.services, config.path
-
-
-def refusal(folder: Path) -> str:
-    with pytest.raises(UsageError) as caught:
-        load(folder)
-    assert caught.value.exit_code == 2
-    assert caught.value.remedy
-    return str(caught.value)
 
 
 # Where it is looked for
@@ -310,6 +283,14 @@ def test_the_values_that_the_example_leaves_out_load_too(folder: Path) -> None:
     write(folder, text.replace("# command = [", "command = [").replace("# python = ", "python = "))
     found = load(folder).services["web"]
     assert found == Service(command=("uvicorn", "main:app", "--port", "8000"), python=".venv")
+
+
+def test_the_examples_of_the_documentation_load(folder: Path) -> None:
+    texts = re.findall(r"```toml\n(.*?)```", (EXAMPLE.parent / "docs" / "config.md").read_text("utf-8"), re.DOTALL)
+    assert len(texts) == 4
+    for text in texts:
+        write(folder, text)
+        assert load(folder).services
 
 
 def test_an_error_reads_as_two_sentences() -> None:
