@@ -74,6 +74,10 @@ class Hangs:
         self._hearts: dict[Link, _Heart] = {}
         self._places: Counter[str] = Counter()
 
+    def running(self) -> int:
+        """How many requests run, as the loops have told last."""
+        return sum(len(heart.requests) for heart in self._hearts.values())
+
     # -- a start ------------------------------------------------------------------------------------------------------
 
     async def watch_start(self, current: Current) -> None:

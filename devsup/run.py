@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from devsup.reception import Reception
 from devsup.show import pages
 from devsup.show.console import Console
 from devsup.show.eventlog import event_log
+from devsup.show.row import status_row
 from devsup.supervisor import Supervisor
 from devsup.system.link import LinkServer
 from devsup.system.listener import Listeners
@@ -29,8 +31,11 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from devsup.launch import Berth, Launched
+    from devsup.system.output import Output
     from devsup.system.owner import Owner
     from devsup.system.spawn import Spawned
+
+_SHOWN, _TOLD_AGAIN = 0.1, 1.0  # seconds between two looks at the last row, when something changes and when nothing does
 
 
 def run(launched: Launched, spawned_at: float, is_up: Callable[[str], None] = lambda _: None) -> int:
@@ -58,9 +63,11 @@ async def _run(launched: Launched, spawned_at: float, is_up: Callable[[str], Non
         tasks.start_soon(_signals, team, launched)
         await tasks.start(control.serve, launched.quarters.control, team)
         is_up(launched.quarters.control)
+        if launched.output.has_screen and launched.style.level != "quiet":
+            tasks.start_soon(_tell_standing, team, launched.output)
         terminal = launched.berths[0].terminal
         if terminal.is_tty:
-            tasks.start_soon(terminal.read_keys, _keys(team, launched, tasks))
+            tasks.start_soon(terminal.read_keys, _keys(team, launched, tasks), [berth.terminal for berth in launched.berths])
         code = await team.run()
         tasks.cancel_scope.cancel()
     return code
@@ -102,6 +109,19 @@ async def _serve(member: Member, launched: Launched, first: tuple[Spawned, float
         listeners.close()
     member.generations = supervisor.current.generation
     return code
+
+
+async def _tell_standing(team: Team, output: Output) -> None:
+    """Keep the last row of the terminal true."""
+    colour = not os.environ.get("NO_COLOR")
+    while True:
+        change = team.change
+        active = {name: member.supervisor.hangs.running() for name, member in team.members.items() if member.supervisor}
+        standings, width = team.standings().values(), os.get_terminal_size(1).columns
+        output.status(status_row(standings, active, now=time.time(), width=width, colour=colour))
+        await anyio.sleep(_SHOWN)
+        with anyio.move_on_after(_TOLD_AGAIN):
+            await change.wait()
 
 
 def _nothing(_at: float, _service: str, _event: events.Event) -> None:

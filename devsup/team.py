@@ -124,7 +124,7 @@ class Team:
     def __init__(self, tasks: TaskGroup) -> None:
         self.members: dict[str, Member] = {}
         self.tasks = tasks
-        self._change = anyio.Event()
+        self.change = anyio.Event()  # is set when something is another way than before
         self._is_ending = self._is_held = False
 
     def add(self, member: Member) -> None:
@@ -148,13 +148,13 @@ class Team:
 
     def changed(self) -> None:
         """Something is another way than before: who waits looks again."""
-        self._change.set()
-        self._change = anyio.Event()
+        self.change.set()
+        self.change = anyio.Event()
 
     async def until(self, fact: Callable[[], bool]) -> None:
         """Wait until this is true."""
         while not fact():
-            await self._change.wait()
+            await self.change.wait()
 
     def has_come(self, names: Sequence[str], condition: order.Condition) -> bool:
         """Whether all of these are so far, or one of them cannot be any more."""

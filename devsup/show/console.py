@@ -93,9 +93,11 @@ class Console:
     def _banner(self, event: events.WorkerReady) -> list[str]:
         self._first = False
         started = self._started
-        urls = " ".join(map(_linked, event.urls)) or "no port"
+        urls = " ".join(map(_linked, event.urls))
         server = "its own server" if event.server == "foreign" else event.server
         lines = [f"{urls}  {plain(server)}, pid {event.pid}, ready in {event.seconds:.2f} s"]
+        if not urls:
+            lines = [f"runs, pid {event.pid}, and serves no port"]
         if started is not None:
             python = f"Python {event.python} {plain(self._short(started.interpreter))} ({plain(started.reason)}) · "
             lines.append(f"[dim]{python if event.python else ''}reload: {started.reload}[/dim]")

@@ -9,7 +9,7 @@ from devsup.show.text import as_table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_COLOURS = {"ready": "green", "completed": "green", "failed": "red", "stalled": "red", "degraded": "yellow", "draining": "yellow"}
+COLOURS = {"ready": "green", "completed": "green", "failed": "red", "stalled": "red", "degraded": "yellow", "draining": "yellow"}
 _SERVICES = ("service", "state", "for", "gen", "pid", "address", "cpu", "memory", "active", "reason")
 _REQUESTS = ("id", "service", "kind", "request", "age", "holds a reload", "is in")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -22,7 +22,7 @@ def services_table(services: Iterable[Mapping[str, Any]], *, colour: bool) -> st
 
     rows: list[list[str | Text]] = []
     for each in services:
-        state = Text(each["state"], _COLOURS.get(each["state"], ""))
+        state = Text(each["state"], COLOURS.get(each["state"], ""))
         used = [f"{each['cpu']:.0f} %", f"{each['rss'] / 2**20:.0f} MiB"] if each["pid"] else ["", ""]
         generation = str(each["generation"] or "")
         facts = [span(each["seconds"]), generation, str(each["pid"] or ""), " ".join(each["urls"]), *used]

@@ -129,6 +129,11 @@ class Output:
         self._texts.append((target, text.encode("utf-8", "replace")))
         self._wake()
 
+    @property
+    def has_screen(self) -> bool:
+        """Whether there is a last row."""
+        return self._screen is not None
+
     def status(self, line: str) -> None:
         """What the last row of the screen shows."""
         self._status = line.encode("utf-8", "replace")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from devsup.system import tty_readers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from anyio import CancelScope
 
@@ -126,8 +126,8 @@ class Terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, _size(1))
         return master, slave
 
-    async def read_keys(self, on_key: Callable[[str], None]) -> None:
-        """Keys go to the worker while it reads from its terminal, and to `on_key` otherwise; returns when there are no more."""
+    async def read_keys(self, on_key: Callable[[str], None], terminals: Sequence[Terminal]) -> None:
+        """Keys go to the worker that reads from one of these terminals, and to `on_key` otherwise; returns when there are no more."""
         import anyio  # noqa: PLC0415 - slower to import than the first worker is to spawn
 
         while True:
@@ -148,14 +148,11 @@ class Terminal:
                 return
             if not data:
                 return
-            if self._worker_reads() and self._current is not None:
-                with suppress(OSError):
-                    os.write(self._current.masters[0], data)
-            else:
+            if not any(each.type(data) for each in terminals if each.is_read()):
                 for key in data.decode("utf-8", "ignore"):
                     on_key(key)
 
-    def _worker_reads(self) -> bool:
+    def is_read(self) -> bool:
         """A prompt is open (the agent says so), a program has put its terminal into raw mode, or one waits for a line."""
         if self._current is None or not self._current.masters:
             return False
@@ -182,7 +179,7 @@ class Terminal:
         """Give `tap` all that the service prints, in the output's thread, until the block ends; yields what came last."""
         self.voice.taps.append(tap)
         try:
-            yield self._current.channels[0].last() if self._current is not None else b""
+            yield b"".join(each.last() for each in self._current.channels) if self._current is not None else b""
         finally:
             self.voice.taps.remove(tap)
 
