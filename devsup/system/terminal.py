@@ -127,7 +127,7 @@ class Terminal:
         return master, slave
 
     async def read_keys(self, on_key: Callable[[str], None], terminals: Sequence[Terminal]) -> None:
-        """Keys go to the worker that reads from one of these terminals, and to `on_key` otherwise; returns when there are no more."""
+        """Keys go to the worker that reads from one of these terminals, else to `on_key`; returns when there are no more."""
         import anyio  # noqa: PLC0415 - slower to import than the first worker is to spawn
 
         while True:
