@@ -101,7 +101,7 @@ async def _serve(member: Member, launched: Launched, first: tuple[Spawned, float
             tasks.start_soon(guard.run)
             if plan.limits.reload != "off":
                 tasks.start_soon(supervisor.changes.run)
-            member.supervisor = supervisor
+            member.supervisor, supervisor.on_phase = supervisor, member.team.changed
             code = await supervisor.run(first if not member.generations else None, member.generations)
             tasks.cancel_scope.cancel()
     finally:

@@ -81,6 +81,7 @@ class Supervisor:
         self._left: list[int] = []
         self._first: tuple[Spawned, float] | None = None
         self.phase: words.Phase = words.Over(0)
+        self.on_phase: Callable[[], None] = lambda: None
 
     def put(self, fact: words.Fact) -> None:
         """Anyone may say what happened."""
@@ -121,6 +122,7 @@ class Supervisor:
         if phase != self.phase:
             self.phase = phase
             self.reloads.entered(phase)
+            self.on_phase()
 
     # -- what the policy asks for -----------------------------------------------------------------------------------
 
@@ -164,12 +166,8 @@ class Supervisor:
                 await anyio.to_thread.run_sync(handle.kill)
             case words.AskDrain() | words.CloseGate() | words.OpenGate() if handle is not None:
                 await self._drain(handle, command)
-            case words.Announce() | words.Retire() | words.AskDrain() | words.CloseGate() | words.OpenGate():
-                return  # it could not even be started
-            case words.Stop() | words.Kill():
+            case _:  # it could not even be started, or is gone
                 return
-            case _:
-                assert_never(command)
 
     async def _drain(self, handle: WorkerHandle, command: words.AskDrain | words.CloseGate | words.OpenGate) -> None:
         match command:

@@ -40,7 +40,7 @@ class Member:
         self.supervisor: Supervisor | None = None
         self.generations = 0  # of all its lives
         self.status = Status(service=self.name, since=time.time(), asked_ready="ready" in berth.options.service.probes)
-        self._team, self._serve = team, serve
+        self.team, self._serve = team, serve
         self._wanted, self._ends = True, False
         self._waiting = anyio.CancelScope()
         self.bus.subscribe(self._fold)
@@ -62,14 +62,14 @@ class Member:
             return isinstance(self.supervisor.phase, words.Broken)
         if self.is_over:
             return self.status.state != "completed"
-        blocked = order.unmet(self.depends_on, self._team.standings())
-        other = self._team.members[blocked[0]] if blocked is not None else None
+        blocked = order.unmet(self.depends_on, self.team.standings())
+        other = self.team.members[blocked[0]] if blocked is not None else None
         return other is not None and (other.is_over or other.is_down)
 
     def _fold(self, at: float, _service: str, event: events.Event) -> None:
         before, self.status = self.status, fold(self.status, at, event)
         if self.status != before:
-            self._team.changed()
+            self.team.changed()
 
     async def live(self) -> None:
         """Run it whenever it is wanted."""
@@ -81,28 +81,28 @@ class Member:
             self._wanted = False
             if self.status.code is None:  # it was not even started
                 self.bus.publish(events.Stopped(code=0, left=[]))
-            self._team.changed()
-            await self._team.until(lambda: self._wanted)
+            self.team.changed()
+            await self.team.until(lambda: self._wanted)
 
     async def _until_met(self) -> None:
         """Wait for what it depends on; who looks is told what that is, at once and again."""
         began, said, limit = time.monotonic(), 0.0, self.berth.options.service.start_timeout
-        while (blocked := order.unmet(self.depends_on, self._team.standings())) is not None:
+        while (blocked := order.unmet(self.depends_on, self.team.standings())) is not None:
             on, condition, reason = blocked
             passed = time.monotonic() - began
             told = events.DependencyAwaited(on=on, condition=condition, reason=reason, seconds=passed, overdue=passed >= limit)
             self.bus.publish(told)
             said = next((each for each in (*_SAID_AGAIN, limit) if each > passed), passed + limit)
             with anyio.move_on_after(said - passed):
-                await self._team.until(partial(self._differs, blocked))
+                await self.team.until(partial(self._differs, blocked))
 
     def _differs(self, blocked: order.Blocked) -> bool:
-        return order.unmet(self.depends_on, self._team.standings()) != blocked
+        return order.unmet(self.depends_on, self.team.standings()) != blocked
 
     def start(self) -> None:
         """It is wanted."""
         self._wanted = True
-        self._team.changed()
+        self.team.changed()
 
     def reload(self, *, now: bool = False) -> bool:
         """New code, after the active requests or `now`; false where nothing runs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Run, free_port, wait_until
+from harness import Answer, Run, free_port, wait_until
 
 # What nohup or a shell's background job ignores would be inherited by whatever a test starts.
 for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
@@ -62,6 +63,36 @@ def devsup(project: Path, environment: dict[str, str]) -> Iterator[Callable[...,
     yield start
     for run in runs:
         run.close()
+
+
+@pytest.fixture
+def team(project: Path, environment: dict[str, str]) -> Iterator[Callable[..., Run]]:
+    """`team(text, "--only", "web")` writes devsup.toml, starts its services and returns their Run."""
+    runs: list[Run] = []
+
+    def start(text: str, *options: str, env: dict[str, str] | None = None) -> Run:
+        (project / "devsup.toml").write_text(text)
+        words = [sys.executable, "-m", "devsup", "start", "--log-format", "json", "--verbose", *options]
+        runs.append(Run(words, project, {**environment, **(env or {})}))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.close()
+
+
+@pytest.fixture
+def ask(project: Path, environment: dict[str, str]) -> Callable[..., Answer]:
+    """`ask("status", "--json")` is a command of devsup in the project, to its end: code, out, err."""
+
+    def run(*words: str, cwd: Path | None = None, limit: float = 60.0) -> Answer:
+        command = [sys.executable, "-m", "devsup", *words]
+        done = subprocess.run(
+            command, cwd=cwd or project, env=environment, capture_output=True, text=True, timeout=limit, check=False
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    return run
 
 
 @pytest.fixture(autouse=True)

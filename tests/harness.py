@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
@@ -123,6 +123,19 @@ class Run:
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
+
+
+class Answer(NamedTuple):
+    """What a command of devsup has said, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it has printed, read as JSON."""
+        return json.loads(self.out)
 
 
 def wait_until(fact: Callable[[], T], limit: float = LIMIT, story: Callable[[], str] = lambda: "") -> T:
