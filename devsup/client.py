@@ -19,21 +19,23 @@ if TYPE_CHECKING:
 _LIMIT = 30.0  # seconds for an answer
 
 
-def find(service: str | None = None) -> Record:
-    """The devsup that is meant: it runs in this folder, or above it, or is the only one of this machine.
+def find(service: str | None = None, *, anywhere: bool = False) -> Record:
+    """The devsup that is meant: it runs in this folder, or above it; `anywhere`: or is the only one of this machine.
 
     Raises DevsupError where none runs, or several could be meant.
     """
     here = Path.cwd().resolve()
     found = [each for each in owner.running() if each.control and service in {None, each.service}]
-    near = [each for each in found if here.is_relative_to(each.project)] or found
+    near = [each for each in found if here.is_relative_to(each.project)] or (found if anywhere else [])
     closest = max((len(Path(each.project).parts) for each in near if here.is_relative_to(each.project)), default=0)
     near = [each for each in near if len(Path(each.project).parts) >= closest] if closest else near
     if len({each.control for each in near}) == 1:
         return near[0]
     what = f"service {service}" if service else "service"
     if not near:
-        raise DevsupError(f"No {what} runs under devsup.", 'Start one: "devsup run COMMAND", or "devsup start".')
+        others = "; ".join(f"{each.service} in {each.project}" for each in found)
+        elsewhere = f"Elsewhere: {others}." if found else 'Start one: "devsup run COMMAND", or "devsup start".'
+        raise DevsupError(f"No {what} runs under devsup here.", elsewhere)
     names = ", ".join(f"{each.service} in {each.project}" for each in near)
     raise DevsupError(f"{len(near)} services run: {names}.", "Name one, or go to its folder.")
 
@@ -92,8 +94,8 @@ class Client:
 
 
 @contextmanager
-def client(service: str | None = None) -> Iterator[Client]:
+def client(service: str | None = None, *, anywhere: bool = False) -> Iterator[Client]:
     """A client of the devsup that is meant, as of `find`."""
-    record = find(service)
+    record = find(service, anywhere=anywhere)
     with closing(Client(record.control, record.pid)) as asking:
         yield asking

@@ -86,13 +86,18 @@ def _over(status: Status, event: Event) -> Status:
     match event:
         case events.WorkerExited(generation=generation) if status.serving not in {0, generation}:
             return status  # it has retired, or has come to nothing beside the one that serves
-        case events.WorkerExited(expected=expected, exit=ended):
-            gone = replace(status, serving=0, pid=None, prompting=False, problems={})
+        case events.WorkerExited(generation=generation, expected=expected, exit=ended):
+            followed = status.generation != generation  # the next one has begun, while it ended
+            gone = replace(status, serving=0, pid=status.pid if followed else None, prompting=False, problems={})
+            if followed and status.state != "failed":
+                return _judged(gone)
             if expected:
                 return gone
             return replace(gone, state="failed" if ended.code != 0 else "completed", reason=ended.text)
-        case events.Diagnosed(diagnosis=diagnosis) if status.state == "failed":
+        case events.Diagnosed(generation=generation, diagnosis=diagnosis) if generation == status.generation:
             return replace(status, reason=diagnosis.text)
+        case events.WorkerFailed(exit=ended, serving=False):
+            return replace(status, state="failed", reason=status.reason or ended.text, serving=0, pid=None)
         case events.RestartScheduled(delay=delay):
             return replace(status, state="starting", reason=f"{status.reason}; again in {delay:.1f} s".removeprefix("; "))
         case events.Refused(problem=problem):

@@ -24,8 +24,8 @@ def stacks(service: str | None, as_json: bool) -> None:
     from devsup.show.failures import Failures
     from devsup.show.text import as_text
 
-    record = find(service)
-    with client(service) as asking:
+    record = find(service, anywhere=True)
+    with client(service, anywhere=True) as asking:
         names = [service] if service else asking.get("/v1")["services"]
         answers = {name: asking.get(f"/v1/services/{name}/stacks") for name in names}
     if as_json:
