@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import axe_core_python  # type: ignore[import-untyped]
 from websockets.sync.client import ClientConnection, connect
 
 from harness import LIMIT, tool, wait_until
@@ -83,3 +84,15 @@ def browser(profile: Path) -> Iterator[Page]:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def axe(page: Page) -> list[dict[str, Any]]:
+    """What the accessibility checker axe finds wrong."""
+    page.call("Page.setBypassCSP", enabled=True)
+    source = Path(axe_core_python.__file__).with_name("axe.min.js").read_text()
+    page.value(source + "; void 0")
+    wrong = "found.violations.map(each => ({id: each.id, nodes: each.nodes.map(node => node.html)}))"
+    page.value(f"axe.run().then(found => {{ window.found = {wrong}; }}); void 0")
+    wait_until(lambda: page.value("Array.isArray(window.found)"))
+    found: list[dict[str, Any]] = page.value("window.found")
+    return found

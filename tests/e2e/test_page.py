@@ -10,12 +10,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import axe_core_python  # type: ignore[import-untyped]
 import pytest
 
-from browser import Page, browser
+from browser import Page, axe, browser
 from harness import LIMIT, Run, save, wait_until
 
 Start = Callable[..., Run]
@@ -229,18 +227,6 @@ def page(tmp_path: Path) -> Iterator[Page]:
     profile.mkdir()
     with browser(profile) as tab:
         yield tab
-
-
-def axe(page: Page) -> list[dict[str, Any]]:
-    """What the accessibility checker axe finds wrong."""
-    page.call("Page.setBypassCSP", enabled=True)
-    source = Path(axe_core_python.__file__).with_name("axe.min.js").read_text()
-    page.value(source + "; void 0")
-    wrong = "found.violations.map(each => ({id: each.id, nodes: each.nodes.map(node => node.html)}))"
-    page.value(f"axe.run().then(found => {{ window.found = {wrong}; }}); void 0")
-    wait_until(lambda: page.value("Array.isArray(window.found)"))
-    found: list[dict[str, Any]] = page.value("window.found")
-    return found
 
 
 def shoot(page: Page, name: str) -> None:
