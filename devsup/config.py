@@ -24,9 +24,35 @@ Command = Annotated[tuple[str, ...], Meta(min_length=1, description="a string or
 WatchMode = Annotated[Literal["imported", "all"], Meta(description='"imported" or "all"')]
 Reload = Annotated[Literal["drain", "handover", "restart", "off"], Meta(description='"drain", "handover", "restart" or "off"')]
 Stream = Annotated[Literal["work", "endless"], Meta(description='"work" or "endless"')]
-Probe = Annotated[str, Meta(pattern=_PROBE, description='"tcp", "http:/PATH" or "http:/PATH#FIELD"')]
+Question = Annotated[str, Meta(pattern=_PROBE, description='"tcp", "http:/PATH" or "http:/PATH#FIELD"')]
 Variables = Annotated[dict[str, Annotated[str, Meta(description="a string")]], Meta(description="a table of strings")]
 Streams = Annotated[dict[str, Stream], Meta(description='a table of route paths, each "work" or "endless",')]
+
+
+class Probe(Struct, frozen=True, kw_only=True):
+    """A question that tells whether a service works. Exactly one of the kinds is given; the rest says what is expected."""
+
+    http: str | None = None
+    tcp: str | None = None
+    command: tuple[str, ...] = ()
+    sse: str | None = None
+    path: str | None = None
+    log: str | None = None
+    never: tuple[str, ...] = ()
+    status: int | None = None
+    field: str | None = None
+    equals: str | int | float | bool | None = None
+    grows_within: float | None = None
+    events: int = 1
+    within: float | None = None
+    every: float = 5.0
+    timeout: float = 2.0
+    on_stall: Literal["warn", "restart", "stop"] = "warn"
+
+    @property
+    def kind(self) -> str:
+        """The one that is given; empty when none is."""
+        return next((kind for kind in ("http", "tcp", "command", "sse", "path", "log", "never") if getattr(self, kind)), "")
 
 
 class Service(Struct, frozen=True, kw_only=True):
@@ -44,7 +70,7 @@ class Service(Struct, frozen=True, kw_only=True):
     stop_timeout: Seconds = 5.0
     stream_grace: Seconds = 2.0
     background_grace: Seconds = 30.0
-    probe: Probe = "tcp"
+    probe: Question = "tcp"
     hold: Seconds = 10.0
     loop_block_warn: Seconds = 1.0
     editor: TextOrNone = None
