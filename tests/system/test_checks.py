@@ -73,10 +73,14 @@ def serve() -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture(autouse=True)
 def no_descriptor_left() -> Iterator[None]:
-    before = set(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else set()
+    before = descriptors()
     yield
-    if before:
-        wait_until(lambda: set(os.listdir("/proc/self/fd")) <= before)
+    wait_until(lambda: descriptors() <= before)
+
+
+def descriptors() -> int:
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.exists() else 0
 
 
 def nobody() -> int:
