@@ -63,7 +63,7 @@ class Health:
         tell: Callable[[str, Verdict], None],
     ) -> None:
         self._probes, self._cwd, self._environment, self._url, self._tell = probes, cwd, environment, url, tell
-        self.reason = ""  # why it is not ready yet
+        self.reason = "it has not been asked yet" if READY in probes else ""  # why it is not ready
         self.verdicts: dict[str, Verdict] = {name: Well() for name in probes if name != READY}
         self._clock, self._ears = _Clock(), _Ears(probes)
         self._going = anyio.Event()

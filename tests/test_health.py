@@ -185,6 +185,7 @@ def test_without_a_probe_it_is_ready() -> None:
 
 def test_ready_when_an_endpoint_says_so(port: int) -> None:
     watched, apps = Watched({"ready": Probe(http="/status", status=200)}), list[App]()
+    assert watched.health.reason == "it has not been asked yet"
 
     def start() -> None:
         apps.append(App(port))
