@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from devsup.decide import secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from devsup.events import Event
 
@@ -31,9 +31,14 @@ class Bus:
         """`subscriber(at, service, event)` is called for each event; `at` is seconds since the epoch."""
         self._subscribers.append(subscriber)
 
-    def unsubscribe(self, subscriber: Callable[[float, str, Event], None]) -> None:
-        """Do not call it any more."""
-        self._subscribers.remove(subscriber)
+    @contextmanager
+    def heard_by(self, subscriber: Callable[[float, str, Event], None]) -> Iterator[None]:
+        """As `subscribe`, until the block ends."""
+        self.subscribe(subscriber)
+        try:
+            yield
+        finally:
+            self._subscribers.remove(subscriber)
 
     def publish(self, event: Event) -> None:
         """Tell everyone."""

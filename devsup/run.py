@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from devsup.supervisor import Supervisor
 from devsup.system.link import LinkServer
 from devsup.system.listener import Listeners
 from devsup.team import Member, Team
+from devsup.working import Working
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,8 +78,7 @@ async def _serve(member: Member, launched: Launched, first: tuple[Spawned, float
     """Run a service once, to its end."""
     berth, bus = member.berth, member.bus
     options, plan = berth.options, berth.plan
-    listeners = Listeners()
-    try:
+    with closing(Listeners()) as listeners:
         async with anyio.create_task_group() as tasks:
             links = LinkServer(berth.meeting.run)
             render = partial(pages.render, editor=options.service.editor, folder=os.path.realpath(plan.cwd))
@@ -101,13 +101,10 @@ async def _serve(member: Member, launched: Launched, first: tuple[Spawned, float
             tasks.start_soon(guard.run)
             if plan.limits.reload != "off":
                 tasks.start_soon(supervisor.changes.run)
-            member.supervisor, supervisor.on_phase = supervisor, member.team.changed
-            code = await supervisor.run(first if not member.generations else None, member.generations)
+            working = Working(supervisor, options.service.probes)
+            with bus.heard_by(working), member.served_by(supervisor, working):
+                code = await supervisor.run(first if not member.generations else None, member.generations)
             tasks.cancel_scope.cancel()
-    finally:
-        member.supervisor = None
-        listeners.close()
-    member.generations = supervisor.current.generation
     return code
 
 

@@ -8,7 +8,7 @@ the other way round: a member is stopped when nobody who depends on it runs any 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,17 +27,19 @@ if TYPE_CHECKING:
 
     from devsup.launch import Berth
     from devsup.supervisor import Supervisor
+    from devsup.working import Working
 
 _SAID_AGAIN = (1.0, 5.0, 15.0, 30.0)  # seconds for which somebody has waited
 
 
 class Member:
-    """One service. `serve(self)` runs it once, to its exit code, and sets `supervisor` meanwhile."""
+    """One service. `serve(self)` runs it once, in a block of `served_by`, to its exit code."""
 
     def __init__(self, berth: Berth, team: Team, serve: Callable[[Member], Awaitable[int]]) -> None:
         self.berth, self.name = berth, berth.plan.name
         self.bus = Bus(self.name)
-        self.supervisor: Supervisor | None = None
+        self.supervisor: Supervisor | None = None  # while it runs
+        self.working: Working | None = None
         self.generations = 0  # of all its lives
         self.status = Status(service=self.name, since=time.time(), asked_ready="ready" in berth.options.service.probes)
         self.team, self._serve = team, serve
@@ -70,6 +72,16 @@ class Member:
         before, self.status = self.status, fold(self.status, at, event)
         if self.status != before:
             self.team.changed()
+
+    @contextmanager
+    def served_by(self, supervisor: Supervisor, working: Working) -> Iterator[None]:
+        """It runs, until the block ends."""
+        self.supervisor, self.working, supervisor.on_phase = supervisor, working, self.team.changed
+        try:
+            yield
+        finally:
+            self.supervisor = self.working = None
+            self.generations = supervisor.current.generation
 
     async def live(self) -> None:
         """Run it whenever it is wanted."""
@@ -134,13 +146,10 @@ class Team:
     @contextmanager
     def listening(self, subscriber: Callable[[float, str, events.Event], None]) -> Iterator[None]:
         """`subscriber(at, service, event)` is called for each event of all, until the block ends."""
-        for member in self.members.values():
-            member.bus.subscribe(subscriber)
-        try:
-            yield
-        finally:
+        with ExitStack() as stack:
             for member in self.members.values():
-                member.bus.unsubscribe(subscriber)
+                stack.enter_context(member.bus.heard_by(subscriber))
+            yield
 
     def standings(self) -> dict[str, Status]:
         """How each one stands."""

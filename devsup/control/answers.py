@@ -78,13 +78,14 @@ async def services(members: Sequence[Member]) -> list[Service]:
 
     async def about(member: Member) -> None:
         supervisor, status = member.supervisor, member.status
+        reasons = member.working.reasons().values() if member.working is not None and status.is_up else ()
         active = len(await supervisor.ask.active(_SAMPLE * 10)) if supervisor is not None and status.serving else 0
         found[member.name] = Service(
             name=member.name,
             state=status.state,
             since=status.since,
             seconds=round(time.time() - status.since, 3),
-            reason=status.reason,
+            reason="; ".join(reasons) or status.reason,
             generation=status.generation,
             pid=status.pid,
             urls=status.urls,

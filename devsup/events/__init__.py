@@ -62,6 +62,7 @@ __all__ = [
     "RestartScheduled",
     "SecondListener",
     "SecondListenerGone",
+    "ServiceStalled",
     "ServiceStarted",
     "SlowStart",
     "Stack",
@@ -350,3 +351,17 @@ class Prompting(Event, frozen=True):
     """The service begins, or ends, to read from its terminal."""
 
     on: bool
+
+
+class ServiceStalled(Event, frozen=True):
+    """A service runs and does not work: why, where it stands, and what it has in hand.
+
+    `action` is 'warn', 'restart' or 'stop', as the probe asks for; 'debugged' or 'given up' where that is not done.
+    """
+
+    generation: int
+    probe: str
+    reason: str
+    action: str
+    stacks: list[Stack]
+    active: list[Active]

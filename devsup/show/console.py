@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from devsup import events
-from devsup.show.failures import Failures, plain
+from devsup.show.failures import Failures, plain, work
 from devsup.show.text import as_text
 
 if TYPE_CHECKING:
@@ -75,6 +75,9 @@ class Console:
                 | events.LoopBlocked()
                 | events.LoopFree()
                 | events.NotStopping()
+                | events.ServiceStalled()
+                | events.Probed()
+                | events.DependencyAwaited()
             ):
                 return self._failures.hanging(event)
             case events.Stacks(stacks=found):
@@ -171,7 +174,7 @@ class Console:
             case events.ListenerClosed(url=url):
                 return [f"[dim]{plain(url)} is no longer served: closed[/dim]"]
             case events.Status(phase=phase, pid=pid, active=active):
-                names = ", ".join(map(_work, active)) or "nothing"
+                names = ", ".join(map(work, active)) or "nothing"
                 return [f"{phase}, pid {pid}; active: {names}"]
             case events.Stopping():
                 return ["[dim]stopping[/dim]"]
@@ -180,9 +183,6 @@ class Console:
             case events.PlaceholderShown(urls=urls, reason=reason) if reason:
                 shown = [url for url in urls if not url.startswith("https:")]  # the certificate is the server's
                 return [f"[dim]clients of {' '.join(map(_linked, shown))} get 503 with the reason[/dim]"] if shown else []
-            case events.DependencyAwaited(on=on, reason=reason, seconds=seconds, overdue=overdue) if seconds >= 1 or overdue:
-                colour = "red" if overdue else "yellow"
-                return [f"[{colour}]waits for {plain(on)}[/{colour}], which {plain(reason)} [dim]({seconds:.0f} s)[/dim]"]
             case events.Trouble(text=text):
                 return [f"[dim]trouble: {plain(text)}[/dim]"]
             case events.Stopped(left=left) if left:
@@ -240,6 +240,7 @@ _LOUD = (
     events.WorkerFailed,
     events.Diagnosed,
     events.LoopBlocked,
+    events.ServiceStalled,
     events.NotStopping,
     events.Unhandled,
     events.RestartScheduled,
@@ -274,19 +275,12 @@ def _localhost(url: str) -> str:
     return f"localhost:{port}" if host in {"127.0.0.1", "[::1]"} else address
 
 
-def _work(each: events.Active) -> str:
-    if not each.origin:
-        return f"{plain(each.name)} {each.age:.1f} s"
-    times = f"{each.count} × " if each.count > 1 else ""
-    return f"{times}{plain(each.name)}, from {plain(each.origin)}, {each.age:.1f} s"
-
-
 def _waits_for(active: list[events.Active]) -> str:
     requests = _counted([each for each in active if not each.origin], "active request")
     tasks = _counted([each for each in active if each.origin], "background task")
     what = " and ".join(filter(None, (requests, tasks)))
     more = f" and {len(active) - 5} more" if len(active) > 5 else ""
-    return f"[yellow]waiting for {what}[/yellow]: {', '.join(map(_work, active[:5]))}{more}"
+    return f"[yellow]waiting for {what}[/yellow]: {', '.join(map(work, active[:5]))}{more}"
 
 
 def _stop_waiting(event: events.StopWaiting) -> str:

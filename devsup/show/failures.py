@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
     from devsup.events import Event
 
-_MOST = 5  # threads of a worker that does not end
+_MOST = 5  # threads of a worker that does not end, and requests
+_THEN = {
+    "warn": "",
+    "restart": ": it is started anew",
+    "stop": ": it is stopped",
+    "debugged": "; it is left alone while somebody debugs it",
+    "given up": "; started anew three times, that did not help: it is left as it is",
+}
 
 
 class Failures:
@@ -21,6 +28,7 @@ class Failures:
 
     def __init__(self, short: Callable[[str], str], *, linked: bool, verbose: bool) -> None:
         self._short, self._links, self._verbose = short, linked, verbose
+        self._last: list[str] = []  # stacks that were shown with a stall
 
     def why(self, diagnosis: events.Diagnosis) -> list[str]:
         """The cause, the code around the place, how it came there, and what to do."""
@@ -78,7 +86,32 @@ class Failures:
                 lines = [f"[dim]  {plain(each.name)}: {plain(each.doing)}[/dim]" for each in busy[:_MOST]]
                 return ["[red]it does not end[/red]: killed; where it was:", *lines]
             case _:
+                return self._working(event)
+
+    def _working(self, event: Event) -> list[str]:
+        """What probes have found, and who waits for whom."""
+        match event:
+            case events.ServiceStalled(reason=reason, action=action, active=active, stacks=found):
+                lines = [f"[red]stalled[/red]: {plain(reason)}{_THEN[action]}"]
+                lines += [f"  in hand: {', '.join(map(work, active[:_MOST]))}"] if active else []
+                return lines + self._own_stacks(found)
+            case events.Probed(verdict="failing", reason=reason, probe=probe) if probe != "ready":
+                return [f"[yellow]degraded[/yellow]: {plain(reason)}"]
+            case events.Probed(verdict="well", probe="ready"):
+                return ["[green]ready[/green]"]
+            case events.Probed(verdict="well", probe=probe):
+                return [f"[green]works again[/green] [dim](probe {plain(probe)})[/dim]"]
+            case events.DependencyAwaited(on=on, reason=reason, seconds=seconds, overdue=overdue) if seconds >= 1 or overdue:
+                colour = "red" if overdue else "yellow"
+                return [f"[{colour}]waits for {plain(on)}[/{colour}], which {plain(reason)} [dim]({seconds:.0f} s)[/dim]"]
+            case _:
                 return []
+
+    def _own_stacks(self, found: Sequence[events.Stack]) -> list[str]:
+        """Where the user's own code stands, if that is elsewhere than it was the last time."""
+        lines = [f"  {line}" for line in self.stacks([each for each in found if any(frame.own for frame in each.frames)])]
+        before, self._last = self._last, lines
+        return lines if lines != before else []
 
     def stacks(self, found: Sequence[events.Stack]) -> list[str]:
         """The user's own frames of each thread and task, those of libraries folded."""
@@ -86,7 +119,7 @@ class Failures:
         for each in found:
             lines.append(f"[bold]{plain(each.name)}[/bold] (pid {each.pid}) {plain(each.doing)}".rstrip())
             lines += self._frames(list(reversed(each.frames)))
-        return lines or ["nothing of it can tell where it stands"]
+        return lines or ["nothing of the user's own code can be seen to run"]
 
     def unhandled(self, event: events.Unhandled) -> list[str]:
         own = next((each for each in reversed(event.frames) if each.own), None)
@@ -100,6 +133,13 @@ class Failures:
 def _is_round(count: int) -> bool:
     """1, 10, 100 …: what repeats is said ever more rarely."""
     return set(str(count)[1:]) <= {"0"} and str(count)[0] == "1"
+
+
+def work(each: events.Active) -> str:
+    if not each.origin:
+        return f"{plain(each.name)} {each.age:.1f} s"
+    times = f"{each.count} × " if each.count > 1 else ""
+    return f"{times}{plain(each.name)}, from {plain(each.origin)}, {each.age:.1f} s"
 
 
 def plain(text: str) -> str:

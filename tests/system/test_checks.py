@@ -134,7 +134,7 @@ def test_a_body_has_a_limit(serve: Callable[..., Server]) -> None:
 
 def test_the_status_of_what_never_ends(serve: Callable[..., Server]) -> None:
     server = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello", stays=True)
-    assert run(checks.http, server.url, 0.3) == (200, None)
+    assert run(checks.http, server.url, 1.5) == (200, None)
     wait_until(lambda: not server.open)
 
 
