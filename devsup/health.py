@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from devsup.decide.health import Answer, Events, Judge, Pace, Printed, Reached, Size, Unprinted, Verdict, Well
+from devsup.decide.health import Answer, Events, Failing, Judge, Pace, Printed, Reached, Size, Unprinted, Verdict, Well
 from devsup.decide.patterns import Key, Patterns
 from devsup.system import checks
 
@@ -51,7 +51,7 @@ class Health:
     """One worker's; the next worker has one of its own. A verdict goes by its probe's name, which leads to `on_stall`.
 
     `url()` is where the service answers ("" while that is not known), `environment()` what commands run in. `tell` hears of a
-    verdict that is of another kind than the one before; `verdicts` has them as they are now.
+    verdict that is of another kind than the one before, and why it is not ready yet; `verdicts` has them as they are now.
     """
 
     def __init__(
@@ -79,9 +79,11 @@ class Health:
         with anyio.CancelScope() as scope:
 
             def say(judge: Judge) -> None:
-                self.reason = judge.not_yet(self._clock.now())
+                before, self.reason = self.reason, judge.not_yet(self._clock.now())
                 if not self.reason:
                     scope.cancel()
+                elif self.reason != before:
+                    self._tell(READY, Failing(self.reason))
 
             await self._ask(READY, probe, say, lambda _: next(pauses))
         self._ears.forget(READY)

@@ -133,6 +133,7 @@ def make_plan(options: Options, found: Interpreter) -> Plan:
             "streams": service.streams,
             "stream_grace": service.stream_grace,
             "background_grace": service.background_grace,
+            "probed": bool(service.probes),
         },
         probe=service.probe,
         fork=may_fork and interpreter.is_python(Path(command[0])),

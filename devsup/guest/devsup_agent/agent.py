@@ -34,7 +34,8 @@ class Agent:
         self.final = False  # the stop that goes on is the last one
         self.manages = False  # others serve, this process starts them
         self.manager = None  # pid of the process that would start another in this one's place
-        self.settings: dict = {"streams": {}, "learned": {}, "stream_grace": 2.0, "background_grace": 30.0, "daemons": []}
+        self.settings: dict = {"streams": {}, "learned": {}, "daemons": [], "probed": False}
+        self.settings.update(stream_grace=2.0, background_grace=30.0)
         self.debugged = False
         self._wanted = False  # the link, once there is a worker
         self.waits = False  # for a fork to be the worker

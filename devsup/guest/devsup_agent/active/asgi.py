@@ -11,6 +11,7 @@ from devsup_agent.active.owners import enter, owner
 from devsup_agent.active.websocket import WebSocket
 
 _END = {"type": "http.response.body", "body": b"", "more_body": False}
+_PROBE = (b"user-agent", b"devsup")
 _LEAVE = 0.05  # seconds: an app that watches for the disconnect has left an ended stream by then
 
 
@@ -72,6 +73,8 @@ class Tracker:
                     request.cycle = cycle
                     cycle.devsup_record = request
                     return self._http(request, app, scope, receive, send)
+                if self.agent.settings["probed"] and _PROBE in scope["headers"]:
+                    cycle.access_log = False
                 enter(cycle)
                 if background.resting:
                     background.stir(asyncio.get_running_loop())
