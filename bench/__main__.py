@@ -1,4 +1,4 @@
-"""python -m bench [reload] [start] [rps] [idle] [help] [--json FILE], or peers: measures, prints tables, exits with 0."""
+"""python -m bench [reload] [start] [rps] [idle] [help] [output] [--json FILE], or peers: measures, and exits with 0."""
 
 import argparse
 import signal
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import harness, help, idle, peers, reload, report, rps, start  # noqa: A004 -- named as it is asked for
+from bench import harness, help, idle, output, peers, reload, report, rps, start  # noqa: A004 -- named as it is asked for
 
 BENCHMARKS: dict[str, Callable[[], list[report.Result]]] = {
     "reload": reload.measure,
@@ -14,6 +14,7 @@ BENCHMARKS: dict[str, Callable[[], list[report.Result]]] = {
     "rps": rps.measure,
     "idle": idle.measure,
     "help": help.measure,
+    "output": output.measure,
 }
 
 EPILOG = "`python -m bench peers` sets every reloader side by side, with options of its own: `python -m bench peers --help`."

@@ -243,6 +243,11 @@ class Launched:
     signals: list[int]  # that came before anybody could act on them
     first: Spawned | None = None  # the worker of a service that is alone
 
+    @property
+    def name_width(self) -> int:
+        """Characters of the longest name."""
+        return max(len(berth.plan.worker(1) or berth.plan.name) for berth in self.berths)
+
 
 @contextmanager
 def launch(services: Sequence[Options], style: Style) -> Iterator[Launched]:
@@ -251,6 +256,8 @@ def launch(services: Sequence[Options], style: Style) -> Iterator[Launched]:
     Raises DevsupError where something cannot be: then nothing has started.
     """
     plans = [(each, *_planned(each)) for each in services]
+    if not services[0].is_alone:
+        _check_ports([plan for _, plan, _ in plans])
     with ExitStack() as stack:
         logs = [_log(each) for each in services]
         for log in logs:
@@ -273,6 +280,17 @@ def launch(services: Sequence[Options], style: Style) -> Iterator[Launched]:
         if first is not None:
             stack.callback(first.kill)
         yield Launched(berths, style, quarters, output, keeper, signals, first)
+
+
+def _check_ports(plans: Sequence[Plan]) -> None:
+    """Two services on one port: the second would find it taken by the first. Raises UsageError."""
+    wanted: dict[int, str] = {}
+    for plan in plans:
+        for port in {*plan.ports, *(port for _, port in intended(plan.command, plan.environment()))}:
+            if port in wanted:
+                problem = f"Services {wanted[port]} and {plan.name} both want port {port}."
+                raise UsageError(problem, "Give one of them another, in its command and as its port.")
+            wanted[port] = plan.name
 
 
 def _log(options: Options) -> LogFile:

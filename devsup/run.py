@@ -148,8 +148,8 @@ def _console(launched: Launched, berth: Berth) -> Callable[[float, str, events.E
         return lambda at, service, event: output.write(events.to_json(at, service, event).decode() + "\n")
     colour = is_tty and not os.environ.get("NO_COLOR")
     width = os.get_terminal_size(1).columns if is_tty else 200
-    label = "devsup " if berth.options.is_alone else f"{berth.terminal.voice.service} › "
-    return Console(output.write, colour=colour, width=width or 80, level=style.level, cwd=berth.options.cwd, label=label)
+    member = "" if berth.options.is_alone else berth.plan.name.ljust(launched.name_width)
+    return Console(output.write, colour=colour, width=width or 80, level=style.level, cwd=berth.options.project, member=member)
 
 
 def _keys(team: Team, launched: Launched, tasks: TaskGroup) -> Callable[[str], None]:

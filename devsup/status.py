@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 State = Literal["waiting", "starting", "ready", "degraded", "stalled", "draining", "failed", "completed", "stopped"]
 _UP: frozenset[State] = frozenset({"ready", "degraded", "stalled", "draining"})
+_LOOP = "event loop"  # among the problems
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,13 +60,20 @@ def _running(status: Status, event: Event) -> Status:
         case events.WorkerReady(generation=generation, pid=pid, urls=urls):
             return _judged(replace(status, pid=pid, urls=urls, serving=generation))
         case events.Probed(probe=probe, verdict=verdict, reason=reason):
-            others = {name: each for name, each in status.problems.items() if name != probe}
-            found = {probe: [verdict, reason]} if verdict != "well" else {}
-            return _judged(replace(status, problems={**others, **found}))
+            return _judged(_with(status, probe, [verdict, reason] if verdict != "well" else None))
+        case events.LoopBlocked(seconds=seconds, doing=doing):
+            return _judged(_with(status, _LOOP, ["failing", f"event loop blocked for {seconds:.1f} s {doing}"]))
+        case events.LoopFree():
+            return _judged(_with(status, _LOOP, None))
         case events.Prompting(on=on):
             return replace(status, prompting=on)
         case _:
             return _over(_reloading(status, event), event)
+
+
+def _with(status: Status, name: str, problem: list[str] | None) -> Status:
+    others = {key: each for key, each in status.problems.items() if key != name}
+    return replace(status, problems={**others, name: problem} if problem is not None else others)
 
 
 def _reloading(status: Status, event: Event) -> Status:

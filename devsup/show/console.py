@@ -20,12 +20,13 @@ _MOST_FILES = 5  # in one report
 
 
 class Console:
-    """Renders events with rich and hands the text on; `write(text, 1 or 2)` must not block."""
+    """Renders events with rich and hands the text on; `write(text, 1 or 2)` must not block. Of one of a team, it is brief."""
 
     def __init__(
-        self, write: Callable[[str, int], None], *, colour: bool, width: int, level: Level, cwd: Path, label: str
+        self, write: Callable[[str, int], None], *, colour: bool, width: int, level: Level, cwd: Path, member: str = ""
     ) -> None:
-        self._write, self._level, self._cwd, self._label = write, level, cwd, label
+        self._write, self._level, self._cwd = write, level, cwd
+        self._label, self._is_brief = f"{member} › " if member else "devsup ", bool(member) and level != "verbose"
         self._colour, self._width = colour, width
         self._started: events.ServiceStarted | None = None
         self._first = True
@@ -48,7 +49,7 @@ class Console:
             return []
         match event:
             case events.ServiceStarted():
-                self._started = event
+                self._started, self._first = event, True
                 return []
             case events.WorkerReady():
                 return self._ready(event)
@@ -101,6 +102,8 @@ class Console:
         lines = [f"{urls}  {plain(server)}, pid {event.pid}, ready in {event.seconds:.2f} s"]
         if not urls:
             lines = [f"runs, pid {event.pid}, and serves no port"]
+        if self._is_brief:
+            return lines
         if started is not None:
             python = f"Python {event.python} {plain(self._short(started.interpreter))} ({plain(started.reason)}) · "
             lines.append(f"[dim]{python if event.python else ''}reload: {started.reload}[/dim]")
@@ -156,7 +159,7 @@ class Console:
 
     def _simple(self, event: Event) -> list[str]:
         match event:
-            case events.ChangeIgnored(path=path, reason=reason, more=more):
+            case events.ChangeIgnored(path=path, reason=reason, more=more) if not self._is_brief:  # else another may need it
                 also = f" and {more} more" if more else ""
                 reason = reason.replace("imported it", "imported them") if more else reason
                 return [f"[dim]{plain(self._short(path))}{also} changed; {plain(reason)}: no reload[/dim]"]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -117,8 +121,6 @@ def test_nothing_starts_where_one_port_is_taken(team: Start, project: Path) -> N
     app(project)
     ports = [free_port(), free_port()]
     with_server = f"import http.server; http.server.HTTPServer(('127.0.0.1', {ports[1]}), None).serve_forever()"
-    import subprocess
-
     holder = subprocess.Popen([sys.executable, "-c", with_server])
     try:
         wait_until(lambda: _listens(ports[1]))
@@ -139,8 +141,6 @@ port = {ports[1]}
 
 
 def _listens(port: int) -> bool:
-    import socket
-
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) == 0
 
@@ -253,3 +253,52 @@ def test_a_detached_start_returns_when_all_is_ready_or_says_why_not(ask: Ask, pr
         assert "nosuchpackage" in failed.err
     finally:
         assert ask("down").code == 0
+
+
+def test_two_services_on_one_port_are_refused_before_anything_starts(team: Start, project: Path) -> None:
+    app(project)
+    port = free_port()
+    run = team("\n".join(f'[services.{name}]\ncommand = "uvicorn main:app --port {port}"' for name in ("one", "two")))
+    assert run.wait() == 2
+    assert f"Services one and two both want port {port}." in run.stderr
+    assert not run.all("WorkerSpawned")
+
+
+def test_after_kill_9_nothing_of_any_service_is_left(team: Start, project: Path) -> None:
+    app(project)
+    port = free_port()
+    run = team(f"""
+[services.web]
+command = "uvicorn main:app --port {port}"
+reload = "handover"
+[services.shell]
+command = "sh -c 'trap : TERM; sleep 100 & while :; do sleep 1; done'"
+[services.worker]
+{python("import subprocess, time; subprocess.Popen(['sleep', '100'], start_new_session=True); time.sleep(100)")}
+""")
+    for name in ("web", "shell", "worker"):
+        run.wait_for("WorkerReady", service=name)
+    record = json.loads(next((project / ".devsup").glob("web-*.json")).read_text())
+    run.process.kill()
+    wait_until(lambda: not _listens(port))
+    wait_until(lambda: not Path(record["control"]).parent.exists())
+    again = team((project / "devsup.toml").read_text())
+    assert again.wait_for("WorkerReady", service="web")
+    assert again.stop() == 0
+
+
+def test_a_blocked_loop_degrades_its_service_while_it_lasts(team: Start, ask: Ask, project: Path) -> None:
+    blocking = "async def home(request):\n    import time\n    time.sleep(4)\n"
+    save(project / "main.py", APP.replace("async def home(request):\n", blocking))
+    port = free_port()
+    run = team(f'[services.web]\ncommand = "uvicorn main:app --port {port}"\n')
+    run.wait_for("WorkerReady")
+    asking = threading.Thread(target=lambda: fetch(port))
+    asking.start()
+    run.wait_for("LoopBlocked")
+    state = ask("status", "--json").json[0]
+    assert (state["state"], "event loop blocked" in state["reason"]) == ("degraded", True)
+    asking.join()
+    run.wait_for("LoopFree")
+    assert ask("status").code == 0
+    assert run.stop() == 0
