@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 
@@ -40,6 +41,11 @@ def find(service: str | None = None, *, anywhere: bool = False) -> Record:
     raise DevsupError(f"{len(near)} services run: {names}.", "Name one, or go to its folder.")
 
 
+def path_of(service: str, verb: str = "") -> str:
+    """Where a service is asked about, or told something."""
+    return f"/v1/services/{quote(service, safe='')}/{verb}".rstrip("/")
+
+
 class Client:
     """Asks one devsup. Raises DevsupError, in its own words, where it says no or does not answer."""
 
@@ -68,7 +74,7 @@ class Client:
     @contextmanager
     def output(self, service: str) -> Iterator[Iterator[bytes]]:
         """What a service prints, as it comes, from its last lines on."""
-        with self._stream(f"/v1/services/{service}/output") as response:
+        with self._stream(path_of(service, "output")) as response:
             yield response.iter_raw()
 
     @contextmanager

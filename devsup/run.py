@@ -61,7 +61,8 @@ async def _run(launched: Launched, spawned_at: float, is_up: Callable[[str], Non
             member.bus.subscribe(_teller(berth.owner))
             if log is None and launched.style.level == "verbose":
                 member.bus.publish(events.Trouble(text=f"the event log cannot be written in {berth.options.project}"))
-        tasks.start_soon(_signals, team, launched)
+        team.begin()
+        tasks.start_soon(_signals, team, launched)  # a worker that is there already is not killed, but stopped
         await tasks.start(control.serve, launched.quarters.control, team)
         is_up(launched.quarters.control)
         if launched.output.has_screen and launched.style.level != "quiet":
@@ -69,7 +70,7 @@ async def _run(launched: Launched, spawned_at: float, is_up: Callable[[str], Non
         terminal = launched.berths[0].terminal
         if terminal.is_tty:
             tasks.start_soon(terminal.read_keys, _keys(team, launched, tasks), [berth.terminal for berth in launched.berths])
-        code = await team.run()
+        code = await team.over()
         tasks.cancel_scope.cancel()
     return code
 

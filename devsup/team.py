@@ -171,10 +171,13 @@ class Team:
         so_far = (order.is_met(condition, each.status) or each.status.state == "completed" for each in members)
         return all(so_far) or any(each.is_down for each in members)
 
-    async def run(self) -> int:
-        """Run all to their end; returns devsup's exit code: 0 where somebody has ended it, else the first that is not 0."""
+    def begin(self) -> None:
+        """Run all: those that wait for nobody are there when the next task runs."""
         for member in self.members.values():
             self.tasks.start_soon(member.live)
+
+    async def over(self) -> int:
+        """Wait for the end of all; returns devsup's exit code: 0 where somebody has ended it, else the first that is not 0."""
         await self.until(lambda: not self._is_held and all(member.is_over for member in self.members.values()))
         if self._is_ending and len(self.members) > 1:
             return 0

@@ -279,7 +279,7 @@ def test_a_number_that_stops_growing_is_told_at_its_limit_and_heals(app: App) ->
         stalled = ("progress", Stalled("http /status stats.count is 1 for 1 s"))
         await watched.hears(stalled)
         assert 1.0 <= watched.times[0] - began < 1.0 + SLACK
-        assert len(app.asked) == 2  # at the beginning, and at the limit
+        assert len(app.asked) == 2, "at the beginning, and at the limit"
         app.facts = {"stats": {"count": 2}}
         await watched.hears(stalled, ("progress", Well()))
 

@@ -26,14 +26,14 @@ def attach(service: str | None) -> None:
 
     Without a name: the one that prompts (pdb, input), or the only one.
     """
-    from devsup.client import client
+    from devsup.client import client, path_of
     from devsup.errors import UsageError
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("devsup attach needs a terminal.", f"See its output alone: devsup logs -f {service or ''}".rstrip())
     with client(service) as asking:
         name = service or _prompting(asking)
-        asking.post(f"/v1/services/{name}/input")  # whether it has a terminal at all
+        asking.post(path_of(name, "input"))  # whether it has a terminal at all
         click.echo(f"devsup: attached to {name}; Ctrl-] leaves", err=True)
         with _raw():
             _exchange(asking, name)
@@ -68,6 +68,8 @@ def _exchange(asking: Client, name: str) -> None:
     """Until Ctrl-], or the end of devsup."""
     import threading
 
+    from devsup.client import path_of
+
     ended, tell = os.pipe()
 
     def show() -> None:
@@ -84,7 +86,7 @@ def _exchange(asking: Client, name: str) -> None:
             data = os.read(0, 4096) if 0 in ready else b""
             before, leaves, _ = data.partition(_LEAVE)
             if before:
-                asking.post(f"/v1/services/{name}/input", before)
+                asking.post(path_of(name, "input"), before)
             if leaves or not data:
                 return
     finally:

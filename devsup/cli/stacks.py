@@ -20,14 +20,14 @@ def stacks(service: str | None, as_json: bool) -> None:
     import msgspec
 
     from devsup import events
-    from devsup.client import client, find
+    from devsup.client import client, find, path_of
     from devsup.show.failures import Failures
     from devsup.show.text import as_text
 
     record = find(service, anywhere=True)
     with client(service, anywhere=True) as asking:
         names = [service] if service else asking.get("/v1")["services"]
-        answers = {name: asking.get(f"/v1/services/{name}/stacks") for name in names}
+        answers = {name: asking.get(path_of(name, "stacks")) for name in names}
     if as_json:
         found = [{"service": name, "stacks": answer} for name, answer in answers.items()]
         click.echo(json.dumps(found if len(found) > 1 else found[0], indent=2))

@@ -75,7 +75,7 @@ def _is_told(config: Config, services: tuple[str, ...]) -> bool:
     """Whether a devsup that runs this config has taken it over to start these."""
     from contextlib import closing
 
-    from devsup.client import Client
+    from devsup.client import Client, path_of
     from devsup.system import owner
 
     running = {each.control: each for each in owner.running() if config.path and each.config == str(config.path)}
@@ -83,7 +83,7 @@ def _is_told(config: Config, services: tuple[str, ...]) -> bool:
         with closing(Client(record.control, record.pid)) as asking:
             if set(services) <= set(asking.get("/v1")["services"]):
                 for name in services:
-                    asking.post(f"/v1/services/{name}/start")
+                    asking.post(path_of(name, "start"))
                 return True
     return False
 

@@ -8,14 +8,14 @@ _SERVICE = click.argument("service", required=False)
 
 
 def _tell(verb: str, service: str | None) -> None:
-    from devsup.client import client
+    from devsup.client import client, path_of
     from devsup.errors import UsageError
 
     with client(service) as asking:
         names = asking.get("/v1")["services"]
         if service is None and len(names) > 1:
             raise UsageError(f"Several services run: {', '.join(names)}.", f"Name one: devsup {verb} {names[0]}")
-        asking.post(f"/v1/services/{service or names[0]}/{verb}")
+        asking.post(path_of(service or names[0], verb))
 
 
 @click.command()

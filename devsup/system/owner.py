@@ -200,11 +200,15 @@ def read(path: Path) -> Record | None:
 def running() -> Iterator[Record]:
     """Every owner of this user and machine that runs."""
     for base in {runtime_folder(), "/tmp"}:  # noqa: S108 - where a shell without XDG_RUNTIME_DIR has put it
-        for link in Path(base).glob("devsup-*/owner*"):
-            with suppress(OSError):
-                record = read(link.readlink()) if link.lstat().st_uid == os.getuid() else None
-                if record is not None and record.is_running:
-                    yield record
+        for folder in Path(base).glob("devsup-*"):
+            links = list[Path]()
+            with suppress(OSError):  # it is another user's, or has just gone
+                links = [link for link in folder.iterdir() if link.name.startswith("owner")]
+            for link in links:
+                with suppress(OSError):
+                    record = read(link.readlink()) if link.lstat().st_uid == os.getuid() else None
+                    if record is not None and record.is_running:
+                        yield record
 
 
 def boot() -> str:

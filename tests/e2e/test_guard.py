@@ -786,7 +786,7 @@ def test_odd_folders_and_names_reach_no_terminal_as_they_are(tmp_path: Path, por
 
 
 def test_a_lock_that_cannot_be_opened_and_a_name_that_is_no_file_name(devsup: Start, project: Path) -> None:
-    save(project / "devsup.toml", '[services."a/b"]\ncommand = ["python", "-c", "print(1)"]\n')
+    save(project / "devsup.toml", '[services."a:b ?"]\ncommand = ["python", "-c", "print(1)"]\n')
     run = devsup()
     assert run.wait() == 0
     assert run.lines() == ["1"]
