@@ -63,6 +63,8 @@ def start(
     options = [_options(config, name, take_over=take_over) for name in chosen]
     if detach:
         sys.exit(_detach(list(chosen), timeout))
+    if _UP in os.environ:
+        os.set_inheritable(int(os.environ[_UP]), False)
     style = Style(level=level or "normal", log_format=log_format, only=only, detached=_UP in os.environ)
     with launch(options, style) as launched:
         from devsup.run import run
