@@ -13,11 +13,12 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pytest
+from _pytest.mark import ParameterSet
 
 Event = dict[str, Any]
 T = TypeVar("T")
@@ -148,6 +149,12 @@ def wait_until(fact: Callable[[], T], limit: float = LIMIT, story: Callable[[], 
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {limit} s\n{story()}")
         time.sleep(0.005)
+
+
+def thinned(values: Iterable[Any], first: int = 0, every: int = 2) -> list[ParameterSet]:
+    """Parameters of which every second one, from the `first` on, is run each time, and the others in the soak."""
+    rows = [each if isinstance(each, tuple) else (each,) for each in values]
+    return [pytest.param(*row, marks=() if number % every == first else pytest.mark.soak) for number, row in enumerate(rows)]
 
 
 def free_port() -> int:

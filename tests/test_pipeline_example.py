@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from browser import Page, axe, browser
-from harness import LIMIT, fetch, free_port, wait_until
+from harness import LIMIT, fetch, free_port, thinned, wait_until
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples/pipeline"
 SERVICES: dict[str, dict[str, Any]] = tomllib.loads((EXAMPLE / "devsup.toml").read_text())["services"]
@@ -184,7 +184,7 @@ def page(tmp_path: Path) -> Iterator[Page]:
         yield tab
 
 
-@pytest.mark.parametrize("fault", EFFECTS)
+@pytest.mark.parametrize("fault", thinned(EFFECTS, every=5))
 def test_a_fault_is_seen_by_its_probes_alone_and_healed_by_its_switch(pipeline: Pipeline, probes: Probes, fault: str) -> None:
     def story() -> str:
         return f"{probes.unwell()}\n{pipeline.output.read_text()}"

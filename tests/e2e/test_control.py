@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 import openapi_spec_validator
+import psutil
 import pytest
 
 from harness import LIMIT, Answer, Run, fetch, free_port, save, wait_until
@@ -306,3 +307,14 @@ def _read_until(fd: int, text: str) -> str:
             said += os.read(fd, 4096).decode(errors="replace")
     assert text in said
     return said
+
+
+def test_many_restarts_at_once_leave_one_worker(served: Served, ask: Ask) -> None:
+    for _ in range(5):
+        served.http.post("/v1/services/web/restart")
+        served.http.post("/v1/services/worker/restart")
+    assert ask("status", "--wait", "ready").code == 0
+    wait_until(lambda: fetch(served.port) == (200, "v1"))
+    for name in ("web", "worker"):
+        spawned = [each["pid"] for each in served.run.all("WorkerSpawned", service=name)]
+        wait_until(lambda spawned=spawned: sum(map(psutil.pid_exists, spawned)) == 1)  # type: ignore[misc]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from harness import LIMIT, Run, fetch, read_all, save, wait_until
+from harness import LIMIT, Run, fetch, read_all, save, thinned, wait_until
 
 Start = Callable[..., Run]
 
@@ -348,7 +348,7 @@ def test_a_thousand_idle_connections_survive_and_answer_from_new_code(app: App, 
 
 
 @pytest.mark.parametrize("mode", ["drain", "handover"])
-@pytest.mark.parametrize(("loop", "http"), LOOPS)
+@pytest.mark.parametrize(("loop", "http"), thinned(LOOPS))
 def test_a_connection_that_has_not_asked_yet_or_only_half_is_not_dropped(app: App, mode: str, loop: str, http: str) -> None:
     """The race that uvicorn loses: accepted, and nothing read of it."""
     run = app.run(mode=mode, loop=loop, http=http)
@@ -421,7 +421,7 @@ def test_the_rest_of_a_body_that_nobody_waited_for_is_never_taken_for_a_request(
     assert not any("smuggled" in line for line in run.lines())
 
 
-@pytest.mark.parametrize(("loop", "http"), LOOPS)
+@pytest.mark.parametrize(("loop", "http"), thinned(LOOPS, 1))
 def test_a_connection_that_asks_before_it_is_taken_over_is_not_timed_out(
     devsup: Start, project: Path, port: int, loop: str, http: str
 ) -> None:
@@ -480,7 +480,7 @@ def descriptors(run: Run) -> int:
     return len(list(Path(f"/proc/{run.process.pid}/fd").iterdir()))
 
 
-@pytest.mark.parametrize("mode", ["drain", "handover"])
+@pytest.mark.parametrize("mode", thinned(["drain", "handover"]))
 def test_fifty_saves_in_five_seconds_end_in_the_last_content_and_leave_nothing(app: App, mode: str) -> None:
     run = app.run(mode=mode)
     app.save(2)

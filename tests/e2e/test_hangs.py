@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import LIMIT, Run, fetch, save, wait_until
+from harness import LIMIT, Run, fetch, save, thinned, wait_until
 
 Start = Callable[..., Run]
 
@@ -83,8 +84,7 @@ def command(port: int, loop: str = "asyncio") -> list[str]:
     return ["uvicorn", "main:app", "--port", str(port), "--loop", loop, "--log-level", "warning"]
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-@pytest.mark.parametrize("way", LINES)
+@pytest.mark.parametrize(("way", "loop"), thinned(product(LINES, ("asyncio", "uvloop"))))
 def test_what_blocks_a_loop_is_named_while_it_does(
     devsup: Start, project: Path, port: int, environment: dict[str, str], way: str, loop: str
 ) -> None:

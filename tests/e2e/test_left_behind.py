@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Event, Run, fetch, save, wait_until
+from harness import Event, Run, fetch, save, thinned, wait_until
 
 Start = Callable[..., Run]
 
@@ -249,9 +249,9 @@ TASKS = {
 }
 THREADS = {"thread": "wait_for", "subclass": "Worker.run", "timer": "wait_for", "submit": "wait_for", "nested": "wait_for"}
 KINDS = [
-    *(("asyncio", kind) for kind in TASKS),
+    *thinned(("asyncio", kind) for kind in TASKS),
     *(pytest.param("uvloop", kind, marks=pytest.mark.soak) for kind in TASKS),
-    *((FLASK, kind) for kind in THREADS),
+    *thinned((FLASK, kind) for kind in THREADS),
     *(("hypercorn", kind) for kind in ("create_task", "submit")),
     *((server, kind) for server in ("gunicorn", "waitress") for kind in ("thread", "submit")),
 ]

@@ -164,7 +164,7 @@ def inodes(port: int) -> set[str]:
 # -- every server: the story of a save ------------------------------------------------------------------------------------
 
 
-@on(*OFTEN)
+@on(*OFTEN[::2])
 def test_a_request_in_flight_is_answered_by_the_code_it_met(app: App, server: Server) -> None:
     run = app.run()
     before = inodes(app.port)
@@ -238,7 +238,7 @@ def test_a_slow_client_gets_the_whole_of_a_large_answer(app: App, server: Server
 PIPELINES = "hypercorn gunicorn-gthread gunicorn-asgi daphne waitress aiohttp tornado http.server asyncio threads".split()
 
 
-@on(*PIPELINES, others=False)
+@only([BY_NAME[name] for name in PIPELINES], *PIPELINES[::2])
 def test_a_request_that_was_sent_behind_another_is_answered(app: App, server: Server) -> None:
     run = app.run()
     with closing(ask(app.port, "/held?until=go", keep=True)) as sock:
@@ -289,7 +289,7 @@ def is_accepted(port: int) -> bool:
 # -- work that does not end -----------------------------------------------------------------------------------------------
 
 
-@on("hypercorn", "gunicorn-gthread", "daphne", "waitress", "aiohttp", "threads")
+@on("gunicorn-gthread", "daphne", "aiohttp")
 def test_a_hung_request_is_cut_at_the_limit_and_named(app: App, server: Server) -> None:
     app.config("[services.app]\ndrain_timeout = 1.0\nstop_timeout = 1.0\n")
     run = app.run()
@@ -303,7 +303,7 @@ def test_a_hung_request_is_cut_at_the_limit_and_named(app: App, server: Server) 
     assert run.stop() == 0, run.story()
 
 
-@only(KNOWN, "hypercorn", "hypercorn-trio", "gunicorn-gthread", "daphne", "waitress", "aiohttp", "tornado", "django")
+@only(KNOWN, "hypercorn-trio", "gunicorn-gthread", "daphne", "tornado", "django")
 def test_an_endless_stream_ends_at_an_event_s_end(app: App, server: Server) -> None:
     app.config('[services.app]\nstreams = { "/stream" = "endless" }\nstream_grace = 1.0\n')
     run = app.run()
@@ -454,7 +454,7 @@ def knocked_through(app: App, run: Run, reloads: int, *, keep: bool) -> Knocking
     return clients
 
 
-@on("hypercorn", "hypercorn-uvloop", "gunicorn", "gunicorn-w2", "daphne", "waitress", "aiohttp", "tornado", "threads")
+@on("hypercorn", "gunicorn", "gunicorn-w2", "waitress", "aiohttp")
 def test_nobody_is_refused_while_code_is_saved(app: App, server: Server) -> None:
     """Where the gate cannot close, who is let in at the very end is lost: at most what each of the two clients has asked."""
     run = app.run()
@@ -465,7 +465,7 @@ def test_nobody_is_refused_while_code_is_saved(app: App, server: Server) -> None
     has_no_complaint(run)
 
 
-@on("hypercorn", "gunicorn-gthread", "waitress", "aiohttp", "tornado", "http.server", "asyncio")
+@on("hypercorn", "gunicorn-gthread", "tornado", "http.server")
 def test_clients_that_keep_their_connection_lose_nothing(app: App, server: Server) -> None:
     run = app.run()
     clients = knocked_through(app, run, 2, keep=True)
@@ -493,7 +493,7 @@ def test_ten_reloads_in_a_row(app: App, server: Server, keep: bool) -> None:
 FREE_PORTS = [each for each in SERVERS if each.knows and each.name != "sanic"]  # 0 is sanic's 8000
 
 
-@only(FREE_PORTS, "hypercorn-uvloop", "gunicorn-w2", "aiohttp", "http.server", "django")
+@only(FREE_PORTS, "hypercorn-uvloop", "gunicorn-w2", "django")
 def test_any_free_port_is_the_same_one_over_reloads(devsup: Start, project: Path, server: Server) -> None:
     app = App(devsup, project, 0, server)
     run = app.run()
@@ -509,7 +509,7 @@ def test_any_free_port_is_the_same_one_over_reloads(devsup: Start, project: Path
 GATES = [each for each in SERVERS if each.at_once and each.processes == 1 and each.name not in NO_GATE]
 
 
-@only(GATES, "hypercorn", "daphne", "waitress", "aiohttp", "tornado", "threads")
+@only(GATES, "hypercorn", "daphne", "threads")
 def test_a_closed_gate_neither_spins_nor_holds_up_what_runs(app: App, server: Server) -> None:
     run = app.run()
     with closing(app.hold(run, "one")) as one:

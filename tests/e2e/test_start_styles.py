@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _pytest.mark import ParameterSet
 
-from harness import Run, fetch, find_python, make_environment, save, wait_until
+from harness import Run, fetch, find_python, make_environment, save, thinned, wait_until
 
 RELOADS = 10
 
@@ -352,13 +351,8 @@ def assert_started_once(started: Started) -> None:
     assert set(started.style.modules) <= set(facts["modules"])
 
 
-def every_other(first: int) -> list[ParameterSet]:
-    """All styles; those between are left to the soak."""
-    return [pytest.param(each, marks=() if n % 2 == first else pytest.mark.soak) for n, each in enumerate(STYLES)]
-
-
 @pytest.mark.parametrize("reloads", [3, pytest.param(10, marks=pytest.mark.soak)])
-@pytest.mark.parametrize("style", every_other(0), ids=str)
+@pytest.mark.parametrize("style", thinned(STYLES, 0, 3), ids=str)
 def test_serves_and_keeps_its_listener_over_reloads(start: Start, style: Style, reloads: int) -> None:
     started = start(style)
     assert started.get() == (200, "v1")
@@ -369,7 +363,7 @@ def test_serves_and_keeps_its_listener_over_reloads(start: Start, style: Style, 
     assert [each["exit"] for each in started.run.all("WorkerExited") if each["exit"]["signal"] == signal.SIGKILL] == []
 
 
-@pytest.mark.parametrize("style", every_other(1), ids=str)
+@pytest.mark.parametrize("style", thinned(STYLES, 1, 3), ids=str)
 def test_a_save_waits_for_an_active_request_and_then_brings_new_code(start: Start, style: Style) -> None:
     started = start(style)
     assert_drained_on_save(started)

@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from harness import LIMIT, Event, Run, fetch, read_all, save, wait_until
+from harness import LIMIT, Event, Run, fetch, read_all, save, thinned, wait_until
 
 Start = Callable[..., Run]
 
@@ -372,7 +373,7 @@ def test_ten_prompts_with_ten_saves_are_answered_ten_times(app: App) -> None:
 
 
 @pytest.mark.parametrize("ws_kind", WS_KINDS)
-@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("pattern", thinned(PATTERNS))
 def test_idle_websockets_hold_no_reload_and_are_closed_once_with_1012(app: App, pattern: str, ws_kind: str) -> None:
     run = app.run(ws=ws_kind)
     with app.connected(pattern) as one, app.connected(pattern) as other:
@@ -454,8 +455,7 @@ def test_a_client_that_leaves_while_a_reload_waits_for_its_answer_is_reported_on
     assert len(cascade(run)) <= 2
 
 
-@pytest.mark.parametrize("ws_kind", WS_KINDS)
-@pytest.mark.parametrize("pattern", ["query", "careful", "task"])
+@pytest.mark.parametrize(("pattern", "ws_kind"), thinned(product(["query", "careful", "task"], WS_KINDS)))
 def test_an_answer_that_outlives_the_drain_is_reported_once_and_its_socket_closed_once(
     app: App, pattern: str, ws_kind: str
 ) -> None:

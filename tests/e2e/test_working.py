@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ Ask = Callable[..., Answer]
 APP = """
 import asyncio
 from pathlib import Path
+from typing import Any
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
@@ -156,3 +159,25 @@ probes.log = {{ never = ["CUDA error"] }}
     assert (found["verdict"], '"CUDA error" was printed: CUDA error: 35' in found["reason"]) == ("failing", True)
     assert ask("status", "--json").json[0]["state"] == "degraded"
     assert run.stop() == 0
+
+
+def test_a_service_that_asks_its_user_something_is_not_restarted_for_a_stall(ask: Ask, project: Path) -> None:
+    code = "x = input('your name? ')"
+    (project / "devsup.toml").write_text(f"""
+[services.job]
+command = {[sys.executable, "-c", code]!r}
+probes.file = {{ path = "never.csv", grows_within = "1s", every = "500ms", on_stall = "restart" }}
+""")
+    assert ask("start", "-d").code == 0
+    try:
+        wait_until(lambda: ask("status", "--json").json[0]["prompting"])
+        told = wait_until(lambda: [each for each in story(project) if each["event"] == "ServiceStalled"])
+        assert told[0]["action"] == "debugged"
+        assert ask("status", "--json").json[0]["generation"] == 1
+    finally:
+        assert ask("down").code == 0
+
+
+def story(project: Path) -> list[dict[str, Any]]:
+    """The event log."""
+    return [json.loads(line) for line in (project / ".devsup" / "events.jsonl").read_text().splitlines()]
