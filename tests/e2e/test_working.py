@@ -163,6 +163,7 @@ probes.log = {{ never = ["CUDA error"] }}
 
 def test_a_service_that_asks_its_user_something_is_not_restarted_for_a_stall(ask: Ask, project: Path) -> None:
     code = "x = input('your name? ')"
+    (project / "never.csv").write_text("a line\n")
     (project / "devsup.toml").write_text(f"""
 [services.job]
 command = {[sys.executable, "-c", code]!r}
