@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -39,6 +39,13 @@ def find(service: str | None = None, *, anywhere: bool = False) -> Record:
         raise DevsupError(f"No {what} runs under devsup here.", elsewhere)
     names = ", ".join(f"{each.service} in {each.project}" for each in near)
     raise DevsupError(f"{len(near)} services run: {names}.", "Name one, or go to its folder.")
+
+
+def is_there(service: str | None) -> bool:
+    """Whether `find` would find one."""
+    with suppress(DevsupError):
+        return bool(find(service))
+    return False
 
 
 def path_of(service: str, verb: str = "") -> str:

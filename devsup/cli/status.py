@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,10 +29,15 @@ _SLACK = 10.0  # seconds beyond a wait, for the answer
 @click.option("--timeout", type=Duration(), metavar="TIME", default="60s", help="Longest wait, such as 30s. Default: 60s.")
 def status(services: tuple[str, ...], as_json: bool, wait: str | None, timeout: float) -> None:
     """Show how SERVICES stand; all of them without a name. Ends with 0 when all are ready or completed, else with 1."""
-    from devsup.client import client
+    from devsup.client import client, is_there
+    from devsup.system.ending import until
 
-    with client(services[0] if services else None) as asking:
-        sys.exit(report(asking, services, wait, timeout, as_json=as_json))
+    began = time.monotonic()
+    service = services[0] if services else None
+    if wait:  # `devsup start & devsup status --wait ready`: it may not even be up
+        until(lambda: is_there(service), timeout)
+    with client(service) as asking:
+        sys.exit(report(asking, services, wait, max(0.0, timeout - (time.monotonic() - began)), as_json=as_json))
 
 
 def report(asking: Client, services: Sequence[str], wait: str | None, timeout: float, *, as_json: bool = False) -> int:

@@ -318,3 +318,19 @@ def test_many_restarts_at_once_leave_one_worker(served: Served, ask: Ask) -> Non
     for name in ("web", "worker"):
         spawned = [each["pid"] for each in served.run.all("WorkerSpawned", service=name)]
         wait_until(lambda spawned=spawned: sum(map(psutil.pid_exists, spawned)) == 1)  # type: ignore[misc]
+
+
+def test_wait_waits_for_devsup_itself_too(ask: Ask, project: Path, environment: dict[str, str]) -> None:
+    (project / "devsup.toml").write_text(
+        f"[services.job]\ncommand = {[sys.executable, '-c', 'import time; time.sleep(100)']!r}\n"
+    )
+    command = [sys.executable, "-m", "devsup", "start"]
+    starting = subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        assert ask("status", "--wait", "ready").code == 0
+    finally:
+        starting.send_signal(signal.SIGINT)
+        assert starting.wait(LIMIT) == 0
+    began = time.monotonic()
+    assert ask("status", "--wait", "ready", "--timeout", "1s").code == 1
+    assert time.monotonic() - began > 1

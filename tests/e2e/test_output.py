@@ -6,7 +6,6 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -47,7 +46,7 @@ def latencies(port: int, count: int) -> list[float]:
 
 @pytest.mark.parametrize("seconds", [3, pytest.param(20, marks=pytest.mark.soak)])
 def test_a_flood_slows_nobody_grows_nothing_and_is_whole_in_its_log(
-    project: Path, tmp_path: Path, environment: dict[str, str], seconds: int, record_property: Callable[[str, object], None]
+    project: Path, tmp_path: Path, environment: dict[str, str], seconds: int, request: pytest.FixtureRequest
 ) -> None:
     save(project / "main.py", APP.replace("VERSION", "v1"))
     save(project / "flood.py", FLOOD)
@@ -79,9 +78,9 @@ log.max_size = 0
     with log.open("rb") as file:
         numbers = [int(line.rpartition(b": ")[2]) for line in file if b"a line of a flood" in line]
     assert numbers == list(range(total)), "every line, in order"
-    record_property("lines a second", total // seconds)
-    record_property("latency beside the flood, times", statistics.median(during) / statistics.median(after))
-    record_property("reload beside the flood, seconds", reloaded)
+    request.node.user_properties.append(("lines a second", total // seconds))
+    request.node.user_properties.append(("latency beside the flood, times", statistics.median(during) / statistics.median(after)))
+    request.node.user_properties.append(("reload beside the flood, seconds", reloaded))
     assert peak < 200 * 2**20
 
 
