@@ -75,7 +75,7 @@ class Client:
         except httpx.HTTPError as exc:
             raise self._silent() from exc
         if response.is_error:
-            raise (UsageError if response.status_code in {400, 404} else DevsupError)(response.json()["detail"])
+            raise (UsageError if response.status_code in {400, 404} else DevsupError)(_detail(response))
         return response.json()
 
     @contextmanager
@@ -104,6 +104,12 @@ class Client:
     def close(self) -> None:
         """Hang up."""
         self._http.close()
+
+
+def _detail(response: httpx.Response) -> str:
+    with suppress(ValueError, KeyError, TypeError):
+        return str(response.json()["detail"])
+    return f"devsup answered {response.status_code}: {response.text[:200]}"
 
 
 @contextmanager

@@ -21,6 +21,7 @@ import anyio
 
 from devsup.decide.health import Answer, Events, Failing, Judge, Pace, Printed, Reached, Size, Unprinted, Verdict, Well
 from devsup.decide.patterns import Key, Patterns
+from devsup.errors import DevsupError
 from devsup.system import checks
 
 if TYPE_CHECKING:
@@ -184,7 +185,11 @@ class Health:
         judge.take()
 
     async def _command(self, probe: Probe, judge: Reached) -> None:
-        await checks.command(probe.command, self._cwd, self._environment(), probe.timeout)
+        try:
+            environment = self._environment()
+        except DevsupError as exc:  # an env file that cannot be read now
+            raise checks.CheckError(exc.problem) from exc
+        await checks.command(probe.command, self._cwd, environment, probe.timeout)
         judge.take()
 
     async def _follow(self, asked: _Asked, judge: Events) -> None:

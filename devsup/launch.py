@@ -6,8 +6,9 @@ import os
 import re
 import shutil
 import signal
+import stat
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -305,13 +306,13 @@ def _planned(options: Options) -> tuple[Plan, Interpreter]:
 
 
 def _output(style: Style, *, is_alone: bool) -> Output:
-    if style.log_format == "json":
-        return Output(json_line)
-    if is_alone or not os.isatty(1):
-        return Output()
-    from devsup.system.screen import Screen  # noqa: PLC0415 - one service writes on the terminal itself
+    screen = None
+    if not is_alone:
+        from devsup.system.screen import Screen  # noqa: PLC0415 - one service writes by itself
 
-    return Output(screen=Screen(1))
+        with suppress(OSError):  # another user's terminal, or no such thing: then it is written as it is
+            screen = Screen(1) if os.isatty(1) or stat.S_ISFIFO(os.fstat(1).st_mode) else None
+    return Output(json_line if style.log_format == "json" else None, screen)
 
 
 def _voices(services: Sequence[Options], logs: Sequence[LogFile], style: Style) -> Iterator[Voice]:

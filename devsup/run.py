@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -115,8 +115,9 @@ async def _tell_standing(team: Team, output: Output) -> None:
     while True:
         change = team.change
         active = {name: member.supervisor.hangs.running() for name, member in team.members.items() if member.supervisor}
-        standings, width = team.standings().values(), os.get_terminal_size(1).columns
-        output.status(status_row(standings, active, now=time.time(), width=width, colour=colour))
+        with suppress(OSError):  # the terminal was closed: SIGHUP tells
+            width = os.get_terminal_size(1).columns
+            output.status(status_row(team.standings().values(), active, now=time.time(), width=width, colour=colour))
         await anyio.sleep(_SHOWN)
         with anyio.move_on_after(_TOLD_AGAIN):
             await change.wait()

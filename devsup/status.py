@@ -12,9 +12,10 @@ from devsup import events
 if TYPE_CHECKING:
     from devsup.events import Event
 
-State = Literal["waiting", "starting", "ready", "degraded", "stalled", "draining", "failed", "completed", "stopped"]
+State = Literal["waiting", "starting", "ready", "degraded", "stalled", "draining", "stopping", "failed", "completed", "stopped"]
 _UP: frozenset[State] = frozenset({"ready", "degraded", "stalled", "draining"})
 _LOOP = "event loop"  # among the problems
+_LONGEST = 200  # characters of a reason
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +34,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     code: int | None = None  # once it is over
     serving: int = 0  # the generation that does
     reloading: bool = False  # a change has not become a new worker yet
+    waits_for: str = ""  # what a reload waits for
     prompting: bool = False
     problems: dict[str, list[str]] = {}
     asked_ready: bool = False  # it has a `ready` probe
@@ -81,9 +83,11 @@ def _reloading(status: Status, event: Event) -> Status:
         case events.ReloadStarted():
             return replace(status, reloading=True)
         case events.ReloadWaiting(active=active):
-            return replace(status, state="draining", reason=", ".join(each.name for each in active[:3]))
+            return _judged(replace(status, waits_for=", ".join(each.name for each in active[:3]) or "the program"))
         case events.ReloadCancelled():
-            return replace(_judged(status), reloading=False)
+            return _judged(replace(status, waits_for="", reloading=False))
+        case events.Stopping():
+            return replace(status, state="stopping", reason="", waits_for="")
         case events.Reloaded() | events.WorkerFailed():
             return replace(status, reloading=False)
         case _:
@@ -96,18 +100,19 @@ def _over(status: Status, event: Event) -> Status:
             return status  # it has retired, or has come to nothing beside the one that serves
         case events.WorkerExited(generation=generation, expected=expected, exit=ended):
             followed = status.generation != generation  # the next one has begun, while it ended
-            gone = replace(status, serving=0, pid=status.pid if followed else None, prompting=False, problems={})
-            if followed and status.state != "failed":
-                return _judged(gone)
-            if expected:
-                return gone
+            pid = status.pid if followed else None
+            gone = replace(status, serving=0, pid=pid, prompting=False, problems={}, waits_for="")
+            if followed or expected:
+                return gone if status.state in {"failed", "stopping"} else _judged(gone)
             return replace(gone, state="failed" if ended.code != 0 else "completed", reason=ended.text)
         case events.Diagnosed(generation=generation, diagnosis=diagnosis) if generation == status.generation:
             return replace(status, reason=diagnosis.text)
-        case events.WorkerFailed(exit=ended, serving=False):
-            return replace(status, state="failed", reason=status.reason or ended.text, serving=0, pid=None)
+        case events.WorkerFailed(exit=ended, tail=tail, serving=False):
+            reason = status.reason or tail.strip().rpartition("\n")[2][:_LONGEST] or ended.text
+            return replace(status, state="failed", reason=reason, serving=0, pid=None)
         case events.RestartScheduled(delay=delay):
-            return replace(status, state="starting", reason=f"{status.reason}; again in {delay:.1f} s".removeprefix("; "))
+            reason = f"{status.reason.partition('; again in ')[0]}; again in {delay:.1f} s".removeprefix("; ")
+            return replace(status, state="starting", reason=reason)
         case events.Refused(problem=problem):
             return replace(status, state="failed", reason=problem)
         case events.Stopped(code=code):
@@ -125,6 +130,8 @@ def _judged(status: Status) -> Status:
     if not status.serving or "ready" in problems:
         return replace(status, state="starting", reason=problems["ready"][1] if "ready" in problems else "")
     verdicts: tuple[tuple[str, State], ...] = (("stalled", "stalled"), ("failing", "degraded"))
+    if status.waits_for:
+        return replace(status, state="draining", reason=status.waits_for)
     for verdict, state in verdicts:
         reasons = [reason for found, reason in problems.values() if found == verdict]
         if reasons:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
@@ -65,7 +66,8 @@ class Supervisor:
     ) -> None:
         self.plan, self.bus, self.terminal, self.listeners = plan, bus, terminal, listeners
         self._meeting, self.tasks, self._on_spawn = meeting, tasks, on_spawn
-        bus.secrets = secrets.values(plan.environment())
+        with suppress(UsageError):  # an env file that cannot be read: the spawn will tell
+            bus.secrets = secrets.values(plan.environment())
         self.unhandled = Unhandled(plan, bus)
         self.ask, self.hangs = Questions(self), Hangs(self, plan.loop_block_warn)
         self.changes = Changes(plan.rules, bus, self.put, self.ask.compile, Path(meeting.file("writes")))
@@ -256,11 +258,12 @@ class Supervisor:
         try:
             spawned = await self._spawn(current)
         except UsageError as exc:
-            # It ran before: what is missing now may come back with the next save.
-            self.front.outage = events.Outage(how=str(exc))
+            self.front.outage = events.Outage(how=str(exc))  # what is missing may come back with the next save
             del self.workers[generation]
             self.bus.publish(events.Trouble(text=str(exc)))
-            self.put(words.WorkerExited(generation, events.Exit(code=exc.exit_code), time.monotonic()))
+            ended, serving = events.Exit(code=exc.exit_code), isinstance(self.phase, words.Starting) and self.phase.before > 0
+            self.bus.publish(events.WorkerFailed(generation, ended, str(exc), self.plan.is_final, serving))
+            self.put(words.WorkerExited(generation, ended, time.monotonic()))
             return
         async with worker(spawned, generation, token, self.terminal, self.plan.stop_signal) as handle:
             current.handle = handle

@@ -18,6 +18,7 @@ from devsup import events
 from devsup.bus import Bus
 from devsup.decide import order
 from devsup.decide import vocabulary as words
+from devsup.errors import DevsupError
 from devsup.status import Status, fold
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from devsup.supervisor import Supervisor
     from devsup.working import Working
 
+_LAST_ANSWERS = 2.0  # seconds
 _SAID_AGAIN = (1.0, 5.0, 15.0, 30.0)  # seconds for which somebody has waited
 
 
@@ -43,7 +45,7 @@ class Member:
         self.generations = 0  # of all its lives
         self.status = Status(service=self.name, since=time.time(), asked_ready="ready" in berth.options.service.probes)
         self.team, self._serve = team, serve
-        self._wanted, self._ends = True, False
+        self._wanted, self._starts = True, 0  # and how often somebody has asked for it
         self._waiting = anyio.CancelScope()
         self.bus.subscribe(self._fold)
 
@@ -81,20 +83,28 @@ class Member:
             yield
         finally:
             self.supervisor = self.working = None
-            self.generations = supervisor.current.generation
+            self.generations = self.status.generation
 
     async def live(self) -> None:
         """Run it whenever it is wanted."""
         while True:
+            await self.team.until(lambda: self._wanted)
+            begun = self._starts
             with anyio.CancelScope() as self._waiting:
                 await self._until_met()
-            if self._wanted and not self._waiting.cancel_called:
-                await self._serve(self)
-            self._wanted = False
-            if self.status.code is None:  # it was not even started
+            if self._wanted and self._starts == begun:
+                await self._run()
+            else:  # it was stopped while it waited
                 self.bus.publish(events.Stopped(code=0, left=[]))
+            self._wanted = self._wanted and self._starts != begun
             self.team.changed()
-            await self.team.until(lambda: self._wanted)
+
+    async def _run(self) -> None:
+        try:
+            await self._serve(self)
+        except DevsupError as exc:
+            self.bus.publish(events.Refused(problem=exc.problem, remedy=exc.remedy, code=exc.exit_code))
+            self.bus.publish(events.Stopped(code=exc.exit_code, left=[]))
 
     async def _until_met(self) -> None:
         """Wait for what it depends on; who looks is told what that is, at once and again."""
@@ -112,15 +122,19 @@ class Member:
         return order.unmet(self.depends_on, self.team.standings()) != blocked
 
     def start(self) -> None:
-        """It is wanted."""
-        self._wanted = True
+        """It is wanted; where it is just being ended, it begins again."""
+        if not self._wanted:
+            self._wanted = True
+            self._starts += 1
+        self.team.held.discard(self.name)
         self.team.changed()
 
     def reload(self, *, now: bool = False) -> bool:
-        """New code, after the active requests or `now`; false where nothing runs."""
-        if self.supervisor is not None:
-            self.supervisor.put(words.ReloadAsked(now))
-        return self.supervisor is not None
+        """New code, after the active requests or `now`; false where nothing runs, or what runs is being ended."""
+        if self.supervisor is None or not self._wanted:
+            return False
+        self.supervisor.put(words.ReloadAsked(now))
+        return True
 
     def stop(self) -> None:
         """It is not wanted any more; asked again, it is killed."""
@@ -128,6 +142,7 @@ class Member:
         self._waiting.cancel()
         if self.supervisor is not None:
             self.supervisor.put(words.StopAsked())
+        self.team.changed()
 
 
 class Team:
@@ -137,7 +152,9 @@ class Team:
         self.members: dict[str, Member] = {}
         self.tasks = tasks
         self.change = anyio.Event()  # is set when something is another way than before
-        self._is_ending = self._is_held = False
+        self.held: set[str] = set()  # what somebody has stopped by hand, and will start again: the end of the others is not ours
+        self.is_ending = False
+        self._answering = 0
 
     def add(self, member: Member) -> None:
         """One more, before `run`."""
@@ -165,9 +182,8 @@ class Team:
         while not fact():
             await self.change.wait()
 
-    def has_come(self, names: Sequence[str], condition: order.Condition) -> bool:
+    def has_come(self, members: Sequence[Member], condition: order.Condition) -> bool:
         """Whether all of these are so far, or one of them cannot be any more."""
-        members = [self.members[name] for name in names]
         so_far = (order.is_met(condition, each.status) or each.status.state == "completed" for each in members)
         return all(so_far) or any(each.is_down for each in members)
 
@@ -178,15 +194,18 @@ class Team:
 
     async def over(self) -> int:
         """Wait for the end of all; returns devsup's exit code: 0 where somebody has ended it, else the first that is not 0."""
-        await self.until(lambda: not self._is_held and all(member.is_over for member in self.members.values()))
-        if self._is_ending and len(self.members) > 1:
+        await self.until(lambda: not self.held and all(member.is_over for member in self.members.values()))
+        with anyio.move_on_after(_LAST_ANSWERS):
+            await self.until(lambda: not self._answering)
+        if self.is_ending and len(self.members) > 1:
             return 0
         return next((code for member in self.members.values() if (code := member.status.code)), 0)
 
     async def stop(self) -> None:
         """End all, who depends on others first; asked again, at once."""
-        self._is_held, again = False, self._is_ending
-        self._is_ending = True
+        again, self.is_ending = self.is_ending, True
+        self.held.clear()
+        self.changed()
         needs = {name: member.depends_on for name, member in self.members.items()}
 
         async def end(member: Member) -> None:
@@ -199,6 +218,17 @@ class Team:
             for member in self.members.values():
                 ending.start_soon(end, member)
 
-    def hold(self) -> None:
-        """Somebody has stopped one by hand, and will start it again: the end of all others is not devsup's."""
-        self._is_held = len(self.members) > 1
+    def hold(self, name: str) -> None:
+        """Somebody stops this one by hand."""
+        if len(self.members) > 1:
+            self.held.add(name)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Somebody asks, and devsup does not end before he is answered."""
+        self._answering += 1
+        try:
+            yield
+        finally:
+            self._answering -= 1
+            self.changed()

@@ -61,13 +61,13 @@ class Working:
 
     async def _watch(self, current: Current) -> None:
         """One worker, from its spawn to its end."""
-        plan, taps = self._supervisor.plan, self._supervisor.terminal.voice.taps
+        plan, ears = self._supervisor.plan, self._supervisor.terminal.voice.ears
 
         def tell(name: str, verdict: Verdict) -> None:
             self._supervisor.tasks.start_soon(self._tell, current, name, verdict)
 
         health = Health(self._probes, plan.cwd, plan.environment, lambda: self._url(current), tell)
-        taps.append(health.feed)
+        ears.append(health.feed)
         try:
             with anyio.CancelScope() as scope:
                 self._healths[current.generation] = health, scope
@@ -78,7 +78,7 @@ class Working:
                 await current.serves.wait()
                 await health.watch()
         finally:
-            taps.remove(health.feed)
+            ears.remove(health.feed)
 
     def _serves(self, current: Current) -> None:
         """The probe says so of a program that no agent, and no port, will speak for."""

@@ -36,8 +36,8 @@ def attach(service: str | None) -> None:
         asking.post(path_of(name, "input"))  # whether it has a terminal at all
         click.echo(f"devsup: attached to {name}; Ctrl-] leaves", err=True)
         with _raw():
-            _exchange(asking, name)
-    click.echo(f"\ndevsup: left {name}, which goes on", err=True)
+            has_left = _exchange(asking, name)
+    click.echo(f"\ndevsup: left {name}, which goes on" if has_left else "\ndevsup: it has ended", err=True)
 
 
 def _prompting(asking: Client) -> str:
@@ -64,11 +64,12 @@ def _raw() -> Iterator[None]:
         termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
-def _exchange(asking: Client, name: str) -> None:
-    """Until Ctrl-], or the end of devsup."""
+def _exchange(asking: Client, name: str) -> bool:
+    """Until Ctrl-], or the end of devsup; whether it was the former."""
     import threading
 
     from devsup.client import path_of
+    from devsup.errors import DevsupError
 
     ended, tell = os.pipe()
 
@@ -86,9 +87,10 @@ def _exchange(asking: Client, name: str) -> None:
             data = os.read(0, 4096) if 0 in ready else b""
             before, leaves, _ = data.partition(_LEAVE)
             if before:
-                asking.post(path_of(name, "input"), before)
+                with suppress(DevsupError):  # it is between two lives
+                    asking.post(path_of(name, "input"), before)
             if leaves or not data:
-                return
+                return bool(leaves)
     finally:
         os.close(tell)
         os.close(ended)

@@ -50,12 +50,12 @@ def logs(
             stamp = f"{line.stamp} " if timestamps else ""
             click.echo(f"{stamp}{names[line.service] if len(found) > 1 else ''}{line.text}")
 
-    with closing(files.Follower(found)) as follower:
+    with closing(files.Reader(found)) as reader:
         last = lines if lines is not None or since is not None or grep else _TAIL
-        for line in files.read(found, time.time() - since if since is not None else 0.0, last):
+        for line in reader.history(time.time() - since if since is not None else 0.0, last):
             show(line)
         with suppress(KeyboardInterrupt):
-            for line in follower.follow(lambda: _changes(next(iter(found.values())).parent)) if follow else ():
+            for line in reader.follow(lambda: _changes(next(iter(found.values())).parent)) if follow else ():
                 show(line)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +16,7 @@ from devsup.cli.options import Duration
 if TYPE_CHECKING:
     from devsup.config import Config
     from devsup.launch import Options
+    from devsup.system.owner import Record
 
 _UP = "DEVSUP_UP"  # the descriptor on which a detached devsup says that it can be asked
 
@@ -51,6 +53,8 @@ def start(
     import time
 
     from devsup import config as configs
+    from devsup.cli.status import report
+    from devsup.client import Client
     from devsup.launch import Style, launch
 
     here = Path.cwd()
@@ -58,10 +62,11 @@ def start(
     chosen = configs.choose_all(config, services)
     for name in only:
         configs.choose(config, name)
-    if services and _is_told(config, services):
-        return
+    if services and _UP not in os.environ and (record := _told(config, services)):
+        with closing(Client(record.control, record.pid)) as asking:
+            sys.exit(report(asking, services, "ready", timeout) if detach else 0)
     options = [_options(config, name, take_over=take_over) for name in chosen]
-    if detach:
+    if detach and _UP not in os.environ:
         sys.exit(_detach(list(chosen), timeout))
     if _UP in os.environ:
         os.set_inheritable(int(os.environ[_UP]), False)
@@ -73,10 +78,8 @@ def start(
     sys.exit(code)
 
 
-def _is_told(config: Config, services: tuple[str, ...]) -> bool:
-    """Whether a devsup that runs this config has taken it over to start these."""
-    from contextlib import closing
-
+def _told(config: Config, services: tuple[str, ...]) -> Record | None:
+    """The devsup that runs this config, once it is told to start these; None where there is none."""
     from devsup.client import Client, path_of
     from devsup.system import owner
 
@@ -86,21 +89,21 @@ def _is_told(config: Config, services: tuple[str, ...]) -> bool:
             if set(services) <= set(asking.get("/v1")["services"]):
                 for name in services:
                     asking.post(path_of(name, "start"))
-                return True
-    return False
+                return record
+    return None
 
 
 def _detach(names: list[str], timeout: float) -> int:
     """Start this very command once more, on its own; returns the exit code once its services are ready, or cannot be."""
     import subprocess
-    from contextlib import closing
 
     from devsup.cli.status import report
     from devsup.client import Client
+    from devsup.errors import DevsupError
 
     up_read, up_write = os.pipe()
     with tempfile.TemporaryFile() as said:
-        words = [sys.executable, "-m", "devsup", *(word for word in sys.argv[1:] if word not in {"-d", "--detach"})]
+        words = [sys.executable, "-m", "devsup", *sys.argv[1:]]
         environ = {**os.environ, _UP: str(up_write)}
         child = subprocess.Popen(
             words, env=environ, pass_fds=[up_write], stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
@@ -114,8 +117,12 @@ def _detach(names: list[str], timeout: float) -> int:
             click.echo(said.read().decode(errors="replace"), err=True, nl=False)
             return code or 1
     with closing(Client(control, child.pid)) as asking:
-        code = report(asking, names, "ready", timeout)
-    click.echo(f"devsup runs on, pid {child.pid}: devsup status, devsup logs -f, devsup down", err=True)
+        try:
+            code = report(asking, names, "ready", timeout)
+        except DevsupError:  # it is done already
+            return child.wait()
+    if child.poll() is None:
+        click.echo(f"devsup runs on, pid {child.pid}: devsup status, devsup logs -f, devsup down", err=True)
     return code
 
 
@@ -125,6 +132,10 @@ def _is_up(control: str) -> None:
     if fd:
         with os.fdopen(int(fd), "w") as up:
             up.write(control)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for said in (1, 2):  # nobody will read on
+            os.dup2(nowhere, said)
+        os.close(nowhere)
 
 
 def _options(config: Config, name: str, *, take_over: bool) -> Options:

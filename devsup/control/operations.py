@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from devsup.team import Member, Team
 
 _QUEUE = 10_000  # events that wait for a slow reader; then it is hung up on
-_LONGEST_WAIT = 3600.0  # seconds
+_OUTPUT_MOST = 1 << 20  # bytes that wait for him
+_LONGEST_WAIT, _STOPS_WITHIN = 3600.0, 20.0  # seconds
 
 
 class Operation(NamedTuple):
@@ -52,26 +54,40 @@ def _member(team: Team, request: Request) -> Member:
     return team.members[name]
 
 
+def _members(team: Team, request: Request) -> list[Member]:
+    """Those that are asked for, or all."""
+    names = request.query_params.getlist("service") or list(team.members)
+    unknown = [name for name in names if name not in team.members]
+    if unknown:
+        raise Problem(404, f"No service is called {unknown[0]}; there are: {', '.join(team.members)}.")
+    return [team.members[name] for name in names]
+
+
+def _goes_on(team: Team) -> None:
+    if team.is_ending:
+        raise Problem(409, "devsup is ending: nothing is started any more.")
+
+
 async def _about(team: Team, _request: Request) -> answers.About:
     return answers.About(version=devsup.__version__, pid=os.getpid(), services=list(team.members))
 
 
 async def _services(team: Team, request: Request) -> list[answers.Service]:
     """All of them; with `wait`, once each is so far, or one cannot be, or the time is over."""
-    wanted, names = request.query_params.get("wait", ""), request.query_params.getlist("service") or list(team.members)
+    wanted = request.query_params.get("wait", "")
     if wanted not in {"", *get_args(Condition)}:
         raise Problem(400, f"wait is {wanted!r}, where started, ready or completed belongs.")
-    unknown = [name for name in names if name not in team.members]
-    if unknown:
-        raise Problem(404, f"No service is called {unknown[0]}; there are: {', '.join(team.members)}.")
+    members = _members(team, request)
     try:
         seconds = min(float(request.query_params.get("timeout", 60.0)), _LONGEST_WAIT)
     except ValueError:
-        raise Problem(400, "timeout is no number of seconds.") from None
+        seconds = math.nan
+    if not seconds >= 0:
+        raise Problem(400, "timeout is no number of seconds.")
     if wanted:
         with anyio.move_on_after(seconds):
-            await team.until(lambda: team.has_come(names, cast("Condition", wanted)))
-    return await answers.services([team.members[name] for name in names])
+            await team.until(lambda: team.has_come(members, cast("Condition", wanted)))
+    return await answers.services(members)
 
 
 async def _service(team: Team, request: Request) -> answers.Service:
@@ -80,6 +96,7 @@ async def _service(team: Team, request: Request) -> answers.Service:
 
 async def _reload(team: Team, request: Request) -> answers.Done:
     member = _member(team, request)
+    _goes_on(team)
     if not member.reload():
         raise Problem(409, f"{member.name} does not run. Start it: devsup start {member.name}")
     return answers.Done(done="reload")
@@ -87,20 +104,25 @@ async def _reload(team: Team, request: Request) -> answers.Done:
 
 async def _restart(team: Team, request: Request) -> answers.Done:
     member = _member(team, request)
+    _goes_on(team)
     if not member.reload(now=True):
         member.start()
     return answers.Done(done="restart")
 
 
 async def _start(team: Team, request: Request) -> answers.Done:
-    _member(team, request).start()
+    member = _member(team, request)
+    _goes_on(team)
+    member.start()
     return answers.Done(done="start")
 
 
 async def _stop(team: Team, request: Request) -> answers.Done:
     member = _member(team, request)
-    team.hold()
+    team.hold(member.name)
     member.stop()
+    with anyio.move_on_after(_STOPS_WITHIN):
+        await team.until(lambda: member.is_over)
     return answers.Done(done="stop")
 
 
@@ -116,8 +138,7 @@ async def _stacks(team: Team, request: Request) -> list[events.Stack]:
 
 
 async def _requests(team: Team, request: Request) -> list[answers.Active]:
-    names = request.query_params.getlist("service") or list(team.members)
-    return await answers.active([team.members[name] for name in names if name in team.members])
+    return await answers.active(_members(team, request))
 
 
 async def _input(team: Team, request: Request) -> answers.Done:
@@ -132,9 +153,14 @@ async def _output(team: Team, request: Request) -> AsyncIterator[bytes]:
     terminal, loop = _member(team, request).berth.terminal, asyncio.get_running_loop()
     send, receive = anyio.create_memory_object_stream[bytes](_QUEUE)
 
+    waiting = 0
+
     def put(data: bytes) -> None:
+        nonlocal waiting
         with suppress(anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            send.send_nowait(data)
+            if waiting < _OUTPUT_MOST:
+                send.send_nowait(data)
+                waiting += len(data)
 
     def tap(data: bytes) -> None:
         loop.call_soon_threadsafe(put, data)
@@ -143,6 +169,8 @@ async def _output(team: Team, request: Request) -> AsyncIterator[bytes]:
         with terminal.tapped(tap) as last:
             yield last
             async for each in receive:
+                nonlocal waiting
+                waiting -= len(each)
                 yield each
 
     return stream()

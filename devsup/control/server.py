@@ -64,10 +64,12 @@ def _endpoint(operation: Operation, team: Team) -> Callable[[Request], Awaitable
 
     async def endpoint(request: Request) -> Response:
         try:
-            found = await operation.handler(team, request)
-        except Problem as exc:
-            problem = {"status": exc.status, "title": "It cannot be done.", "detail": exc.detail}
-            return Response(msgspec.json.encode(problem), exc.status, media_type="application/problem+json")
+            with team.answering():
+                found = await operation.handler(team, request)
+        except Exception as exc:  # noqa: BLE001 - a question that cannot be answered ends nothing
+            status, detail = (exc.status, exc.detail) if isinstance(exc, Problem) else (500, repr(exc))
+            problem = {"status": status, "title": "It cannot be done.", "detail": detail}
+            return Response(msgspec.json.encode(problem), status, media_type="application/problem+json")
         if isinstance(found, AsyncIterator):
             return StreamingResponse(found, media_type=operation.gives)
         return Response(msgspec.json.encode(found), media_type=operation.gives)

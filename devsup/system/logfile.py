@@ -21,10 +21,10 @@ class LogFile:
     def __init__(self, path: Path, max_size: int = 50_000_000, max_age: float = 7 * 86400, keep: int = 3) -> None:
         self.path, self._max_size, self._max_age, self._keep = path, max_size, max_age, keep
         self._fd, self._size, self._began = -1, 0, 0.0
-        self._parts: dict[str, bytes] = {}  # of lines that are not whole yet, by stream
+        self._parts: dict[int, bytes] = {}  # of lines that are not whole yet, by stream
 
-    def write(self, stream: str, data: bytes) -> None:
-        """Append the whole lines among this, and remember the rest; a disk that is full loses them."""
+    def write(self, stream: int, data: bytes) -> None:
+        """Append the whole lines among this, and remember the rest, by a number of its stream; a disk that is full loses them."""
         part = self._parts.get(stream, b"")
         end = data.rfind(b"\n") + 1
         if not end and len(part) + len(data) < _LONGEST:
@@ -37,7 +37,7 @@ class LogFile:
             lines = _COLOURS.sub(b"", lines)
         self._append(lines)
 
-    def end(self, stream: str) -> None:
+    def end(self, stream: int) -> None:
         """A stream is over: what is left of its last line is written."""
         rest = self._parts.pop(stream, b"")
         if rest:
@@ -53,9 +53,12 @@ class LogFile:
 
     def _append(self, lines: bytes) -> None:
         now = time.time()
-        stamp = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))}.{int(now % 1 * 1000):03d} ".encode()
+        stamp = f"{stamp_of(now)} ".encode()
         text = memoryview(stamp + lines[:-1].replace(b"\n", b"\n" + stamp) + b"\n")
         with suppress(OSError):
+            if self._fd >= 0 and not os.fstat(self._fd).st_nlink:  # somebody has cleaned the folder
+                os.close(self._fd)
+                self._fd = -1
             if self._fd < 0:
                 self._open()
             if self._size and self._is_full(len(text), now):
@@ -68,7 +71,7 @@ class LogFile:
         return bool(self._max_size and self._size + more > self._max_size) or now - self._began > self._max_age
 
     def _open(self) -> None:
-        self.path.parent.mkdir(exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._size = os.fstat(self._fd).st_size
         self._began = _first_time(self.path) if self._size else time.time()
@@ -91,6 +94,11 @@ class LogFile:
 def rotated(path: Path, number: int) -> Path:
     """The file of the `number`-th rotation; 0 is the newest."""
     return path.with_name(f"{path.name}.{number}") if number else path
+
+
+def stamp_of(at: float) -> str:
+    """A time as it stands before a line; later ones sort after it."""
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))}.{int(at % 1 * 1000):03d}"
 
 
 def time_of(line: bytes) -> float | None:

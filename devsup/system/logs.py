@@ -8,7 +8,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from devsup.system.logfile import rotated, time_of
+from devsup.system.logfile import rotated, stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,32 +27,8 @@ class Line(NamedTuple):
     text: str
 
 
-def read(files: Mapping[str, Path], since: float = 0.0, last: int | None = None) -> list[Line]:
-    """The lines of these services from `since` (seconds since the epoch) on, in the order of time; the `last` so many of them."""
-    found = heapq.merge(*(_lines(service, path, since) for service, path in files.items()), key=lambda line: line.stamp)
-    return list(found) if last is None else list(deque(found, last))
-
-
-def _lines(service: str, path: Path, since: float) -> Iterator[Line]:
-    numbers = [number for number in range(_MOST, -1, -1) if rotated(path, number).exists()]
-    for number in numbers:
-        file = rotated(path, number)
-        with suppress(OSError):
-            if file.stat().st_mtime < since:
-                continue
-            with file.open("rb") as opened:
-                for raw in opened:
-                    if not since or (time_of(raw) or 0.0) >= since:
-                        yield _line(service, raw)
-
-
-def _line(service: str, raw: bytes) -> Line:
-    text = raw.decode("utf-8", "replace").rstrip("\n")
-    return Line(text[: _STAMP - 1], service, text[_STAMP:])
-
-
-class Follower:
-    """Tells what is appended to these files, over rotations, from where they end now."""
+class Reader:
+    """The log files of some services: what is in them, then what is appended, over rotations."""
 
     def __init__(self, files: Mapping[str, Path]) -> None:
         self._files = files
@@ -60,24 +36,56 @@ class Follower:
         self._parts: dict[str, bytes] = {}
         for service in files:
             self._reopen(service)
-            if service in self._open:
-                self._open[service].seek(0, os.SEEK_END)
+
+    def history(self, since: float = 0.0, last: int | None = None) -> list[Line]:
+        """The lines from `since` (seconds since the epoch) on, in the order of time; the `last` so many of them."""
+        found = heapq.merge(*(self._past(service, since) for service in self._files), key=lambda line: line.stamp)
+        return list(found) if last is None else list(deque(found, last))
 
     def follow(self, wait: Callable[[], Iterator[object]]) -> Iterator[Line]:
-        """The lines as they come; `wait()` yields whenever there may be more."""
+        """The lines after the history, as they come; `wait()` yields whenever there may be more."""
         yield from self._news()
         for _ in wait():
             yield from self._news()
 
-    def _news(self) -> Iterator[Line]:
+    def close(self) -> None:
+        """Let go of the files."""
+        for file in self._open.values():
+            file.close()
+
+    def _past(self, service: str, since: float) -> Iterator[Line]:
+        stamp = stamp_of(since) if since else ""
+        for number in range(_MOST, 0, -1):
+            yield from (line for line in self._rotated(service, number, since) if line.stamp >= stamp)
+        yield from (line for line in self._rest(service) if line.stamp >= stamp)
+
+    def _rotated(self, service: str, number: int, since: float = 0.0) -> Iterator[Line]:
+        file = rotated(self._files[service], number)
+        with suppress(OSError):
+            if file.stat().st_mtime >= since:
+                with file.open("rb") as opened:
+                    yield from (_line(service, raw) for raw in opened)
+
+    def _news(self) -> list[Line]:
         found: list[Line] = []
         for service, path in self._files.items():
-            found += self._rest(service)
+            before = os.fstat(self._open[service].fileno()).st_ino if service in self._open else None
             with suppress(FileNotFoundError):
-                if service not in self._open or path.stat().st_ino != os.fstat(self._open[service].fileno()).st_ino:
+                if path.stat().st_ino != before:
+                    found += self._rest(service)  # of the one that was
+                    for number in range(self._place(path, before) - 1, 0, -1):
+                        found += self._rotated(service, number)
                     self._reopen(service)
-                    found += self._rest(service)
-        yield from sorted(found, key=lambda line: line.stamp)
+            found += self._rest(service)
+        return sorted(found, key=lambda line: line.stamp)
+
+    def _place(self, path: Path, inode: int | None) -> int:
+        """Which rotation a file has come to; 0 where it is none any more."""
+        for number in range(1, _MOST):
+            with suppress(OSError):
+                if rotated(path, number).stat().st_ino == inode:
+                    return number
+        return 0
 
     def _rest(self, service: str) -> Iterator[Line]:
         data = self._parts.pop(service, b"") + (self._open[service].read() if service in self._open else b"")
@@ -90,7 +98,7 @@ class Follower:
         with suppress(FileNotFoundError):
             self._open[service] = self._files[service].open("rb")
 
-    def close(self) -> None:
-        """Let go of the files."""
-        for file in self._open.values():
-            file.close()
+
+def _line(service: str, raw: bytes) -> Line:
+    text = raw.decode("utf-8", "replace").rstrip("\n")
+    return Line(text[: _STAMP - 1], service, text[_STAMP:])

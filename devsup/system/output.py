@@ -27,7 +27,8 @@ _HELD = 0.1  # seconds that an unfinished line is kept back, where others print 
 class Voice:
     """Whose words these are: of a service, and of this worker of it, where two may run at once.
 
-    `taps` are given all that it prints, in the thread. A `prefix` stands before each line that is shown; {} is the name.
+    `taps` are given all that it prints, as it comes, and `ears` whole lines of it, in the thread. A `prefix` stands before each
+    line that is shown; {} is the name.
     """
 
     service: str
@@ -35,6 +36,7 @@ class Voice:
     prefix: str = ""
     log: LogFile | None = None
     taps: list[Callable[[bytes], None]] = field(default_factory=list)
+    ears: list[Callable[[bytes], None]] = field(default_factory=list)
     shown: bool = True
 
     @property
@@ -57,7 +59,7 @@ class Channel:
         self.done = threading.Event()
         self.ending = False  # the process is gone: what is in the pipe now is the rest
         self._tail = bytearray()
-        self.partial = b""
+        self.partial = self.unheard = b""
         self.held = 0.0  # since when, if there is a partial
 
     def remember(self, data: bytes) -> None:
@@ -94,7 +96,7 @@ class Output:
         self._at_line_start = True
         self._last: Channel | None = None  # that has a label, and wrote
         self._broken = False
-        self._is_tty = {fd: os.isatty(fd) for fd in (1, 2)}
+        self._on_screen = {fd: screen is not None and _same(fd, 1) for fd in (1, 2)}
         self._poll = select.poll()
         self._thread = threading.Thread(target=self._run, name="devsup-output", daemon=True)
 
@@ -132,7 +134,7 @@ class Output:
     @property
     def has_screen(self) -> bool:
         """Whether there is a last row."""
-        return self._screen is not None
+        return self._screen is not None and self._screen.is_tty
 
     def status(self, line: str) -> None:
         """What the last row of the screen shows."""
@@ -155,7 +157,10 @@ class Output:
 
     def _wait(self) -> None:
         held = [each for each in self._channels.values() if each.held]
-        if self._screen is not None:
+        if self._screen is not None and self._screen.is_gone:
+            with suppress(KeyError):
+                self._poll.unregister(self._screen.fd)
+        elif self._screen is not None:
             self._poll.register(self._screen.fd, select.POLLOUT if self._screen.wants_to_write else 0)
         for fd, _ in self._poll.poll(_HELD * 1000 if held else None):
             if fd == self._wake_read:
@@ -200,7 +205,7 @@ class Output:
         if channel.partial:
             self._show(channel, b"\n")
         if channel.voice.log is not None:
-            channel.voice.log.end(channel.name)
+            channel.voice.log.end(channel.source)
         self._poll.unregister(channel.source)
         os.close(channel.source)
         del self._channels[channel.source]
@@ -208,10 +213,24 @@ class Output:
 
     def _emit(self, channel: Channel, data: bytes) -> None:
         if channel.voice.log is not None:
-            channel.voice.log.write(channel.name, data)
+            channel.voice.log.write(channel.source, data)
         for tap in [*channel.voice.taps]:
             tap(data)
+        self._hear(channel, data)
         self._show(channel, data)
+
+    def _hear(self, channel: Channel, data: bytes) -> None:
+        """Whole lines for those who look for something in them."""
+        if not channel.voice.ears:
+            channel.unheard = b""
+            return
+        end = data.rfind(b"\n") + 1
+        if not end and len(channel.unheard) < TAIL:
+            channel.unheard += data
+            return
+        lines, channel.unheard = (channel.unheard + data[:end], data[end:]) if end else (channel.unheard + data, b"")
+        for ear in [*channel.voice.ears]:
+            ear(lines)
 
     def _show(self, channel: Channel, data: bytes) -> None:
         if channel.target is None or not channel.voice.shown:
@@ -230,7 +249,7 @@ class Output:
             return
         for line in whole[:-1].split(b"\n"):
             text = line.decode("utf-8", "replace").rstrip("\r")
-            self._write(channel.target, self._lines(channel.voice, channel.name, text))
+            self._write(channel.target, self._lines(channel.voice, channel.name, text), channel.voice.service)
 
     def _show_partial(self, channel: Channel) -> None:
         """It may be a question, whose answer is on the same line: nobody waits for its end."""
@@ -257,7 +276,7 @@ class Output:
 
     def _write(self, target: int, data: bytes, owner: str = "") -> None:
         self._at_line_start = data.endswith(b"\n")
-        if self._screen is not None and self._is_tty[target]:
+        if self._screen is not None and self._on_screen[target]:
             self._screen.write(owner, data)
             return
         view = memoryview(data)
@@ -268,3 +287,11 @@ class Output:
                 select.select([], [target], [])
             except OSError:  # nobody reads us any more; the service goes on
                 self._broken = True
+
+
+def _same(one: int, other: int) -> bool:
+    """Whether two descriptors are of one file, as after 2>&1."""
+    try:
+        return os.path.sameopenfile(one, other)
+    except OSError:
+        return False

@@ -1,4 +1,4 @@
-"""A terminal that many services print on: nobody waits for it, each line is whole, and the last row tells how things stand.
+"""Where many services print, a terminal or a pipe: nobody waits for it, and on a terminal the last row tells how things stand.
 
 What it cannot take in time is skipped, by service, and counted: who floods loses its own lines, not the others'. The description
 is opened anew, because whether it waits is a flag that the shell and the services would share.
@@ -7,10 +7,13 @@ is opened anew, because whether it waits is a flag that the shell and the servic
 from __future__ import annotations
 
 import os
+import select
+import time
 from collections import deque
 from contextlib import suppress
 
-_MOST = 1 << 16  # bytes of one service that wait to be shown
+_MOST, _MOST_OF_PIPE = 1 << 16, 8 << 20  # bytes of one service that wait: nobody reads faster than a terminal shows
+_LAST = 5.0  # seconds that a pipe's reader has for the rest
 _AT_ONCE = 1 << 16  # bytes
 _ERASE = b"\r\x1b[2K"
 
@@ -18,8 +21,12 @@ _ERASE = b"\r\x1b[2K"
 class Screen:
     """Written by one thread. `fd` can be polled for when `wants_to_write`."""
 
-    def __init__(self, terminal: int) -> None:
-        self.fd = os.open(os.ttyname(terminal), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    def __init__(self, target: int) -> None:
+        self.is_tty = os.isatty(target)
+        path = os.ttyname(target) if self.is_tty else f"/proc/self/fd/{target}"
+        self.fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        self.is_gone = False  # nobody will read any more
+        self._most = _MOST if self.is_tty else _MOST_OF_PIPE
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._sizes: dict[str, int] = {}
         self._skipped: dict[str, int] = {}
@@ -36,8 +43,10 @@ class Screen:
 
     def write(self, owner: str, data: bytes) -> None:
         """Show this; of an owner with a name what is too much is skipped."""
+        if self.is_gone:
+            return
         size = self._sizes.get(owner, 0)
-        if owner and size > _MOST:
+        if owner and size > self._most:
             self._skipped[owner] = self._skipped.get(owner, 0) + data.count(b"\n")
             return
         self._waiting.append((owner, data))
@@ -46,7 +55,7 @@ class Screen:
 
     def status(self, line: bytes) -> None:
         """What the last row shows from now on; nothing for no such row."""
-        if line != self._status:
+        if line != self._status and self.is_tty:
             self._status, self._is_dirty = line, True
             self.flush()
 
@@ -62,7 +71,7 @@ class Screen:
             except BlockingIOError:
                 return
             except OSError:  # it was closed
-                self._now = b""
+                self.is_gone, self._now = True, b""
                 self._waiting.clear()
                 return
 
@@ -91,7 +100,11 @@ class Screen:
         return parts[-1].endswith(b"\n") if parts else self._at_line_start
 
     def close(self) -> None:
-        """Take the status row away; what the terminal has not taken is lost."""
+        """Take the status row away; what a terminal has not taken is lost, a pipe's reader gets a moment for it."""
         self.status(b"")
+        ends = time.monotonic() + _LAST
+        while not self.is_tty and self.wants_to_write and time.monotonic() < ends:
+            select.select([], [self.fd], [], 0.1)
+            self.flush()
         with suppress(OSError):
             os.close(self.fd)

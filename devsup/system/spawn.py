@@ -114,7 +114,12 @@ def spawn(
     command: Sequence[str], cwd: str, env: Mapping[str, str], terminal: Terminal, worker: str = "", *, shown: bool = True
 ) -> Spawned:
     """Start `command`; what it prints is shown, as that `worker`'s, or dropped. Raises UsageError if it cannot."""
-    streams = terminal.streams(worker, shown=shown)
+    try:
+        streams = terminal.streams(worker, shown=shown)
+    except OSError as exc:
+        raise UsageError(
+            f"{command[0]} could not be started: {exc.strerror}.", 'See what is open: "ls -l /proc/self/fd".'
+        ) from exc
     if not terminal.gives_ttys:  # else what it prints would come in blocks, long after it happened
         env = {"PYTHONUNBUFFERED": "1", **env}
     try:
@@ -131,6 +136,9 @@ def spawn(
             preexec_fn=control if streams.stdin is not None else None,  # noqa: PLW1509 - one ioctl, after setsid
         )
     except (OSError, ValueError, subprocess.SubprocessError) as exc:
+        for master in streams.masters:
+            os.close(master)
+        streams.masters.clear()
         problem = f"{command[0]} could not be started: {getattr(exc, 'strerror', None) or exc}."
         raise UsageError(problem, f'Look at it with "ls -l {command[0]}".') from exc
     finally:

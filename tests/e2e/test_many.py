@@ -55,7 +55,8 @@ def test_all_come_back_none_is_there_twice_and_nothing_grows(
     chosen = list(itertools.islice((kinds(free_port())[number % len(kinds(1))] for number in itertools.count()), services))
     tables = (f"[services.s{number}]\ncommand = '''{command}'''" for number, (command, _) in enumerate(chosen))
     run = team("\n".join(tables))
-    assert ask("status", "--wait", "ready", "--timeout", "60s", limit=90).code == 0, run.story()
+    began = ask("status", "--wait", "ready", "--timeout", "60s", limit=90)
+    assert began.code == 0, began.err
     process = psutil.Process(run.process.pid)
     chance, killed, before = random.Random(7), Counter[int](), (process.num_fds(), process.memory_info().rss)
     ends = time.monotonic() + seconds

@@ -114,7 +114,7 @@ probes.progress = {{ http = "/status", field = "count", grows_within = "1s", eve
     assert run.stop() == 0
 
 
-def test_what_works_again_is_told_and_a_number_that_falls_is_a_restart(team: Start, ask: Ask, project: Path) -> None:
+def test_what_works_again_is_told_and_a_number_that_falls_is_a_restart(team: Start, project: Path) -> None:
     port = prepare(project, "5")
     run = team(f"""
 [services.web]
@@ -124,7 +124,6 @@ probes.progress = {{ http = "/status", field = "count", grows_within = "1s", eve
     run.wait_for("Probed", verdict="stalled")
     (project / "count").write_text("6")
     run.wait_for("Probed", verdict="well")
-    assert ask("status").code == 0
     run.wait_for("Probed", 2, verdict="stalled")
     (project / "count").write_text("2")
     assert run.wait_for("Probed", 3, verdict="stalled")["at"] > time.time() - 30
@@ -182,3 +181,10 @@ probes.file = {{ path = "never.csv", grows_within = "1s", every = "500ms", on_st
 def story(project: Path) -> list[dict[str, Any]]:
     """The event log."""
     return [json.loads(line) for line in (project / ".devsup" / "events.jsonl").read_text().splitlines()]
+
+
+def test_a_line_that_comes_in_pieces_is_found(team: Start) -> None:
+    code = "import sys, time; sys.stdout.write('CUDA er'); sys.stdout.flush(); time.sleep(0.5); print('ror now'); time.sleep(100)"
+    run = team(f"[services.job]\ncommand = {[sys.executable, '-c', code]!r}\nprobes.log = {{ never = ['CUDA error'] }}\n")
+    assert "CUDA error now" in run.wait_for("Probed", verdict="failing")["reason"]
+    assert run.stop() == 0
