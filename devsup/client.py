@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from devsup.system.owner import Record
 
 _LIMIT = 30.0  # seconds for an answer
+_TRIES = 4  # to connect, in 3.5 s: a devsup of many services says who it is before it can be asked
 
 
 def find(service: str | None = None, *, anywhere: bool = False) -> Record:
@@ -58,7 +59,7 @@ class Client:
 
     def __init__(self, control: str, pid: int) -> None:
         self._pid = pid
-        transport = httpx.HTTPTransport(uds=control)
+        transport = httpx.HTTPTransport(uds=control, retries=_TRIES)
         self._http = httpx.Client(transport=transport, base_url="http://devsup", timeout=_LIMIT, trust_env=False)
 
     def get(self, path: str, *, limit: float = _LIMIT, **query: Any) -> Any:
