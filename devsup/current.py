@@ -46,8 +46,8 @@ class Current:
     places: dict[Address, str] = field(default_factory=dict)  # which code bound those
 
     def was_killed(self, ended: Exit, now: float) -> bool:
-        """Whether somebody has ended it, a person or a tool, once it had served for a while: that says nothing of its code."""
-        settled = self.ready is not None and now - self.ready > _SETTLED
+        """Whether somebody has ended it, a person or a tool: that says nothing of its code, but right after it began to serve."""
+        settled = self.ready is None or now - self.ready > _SETTLED
         return settled and ended.signal in _SENT and oom_kills() == self.oom_kills
 
     @property

@@ -80,8 +80,9 @@ def step(state: State, fact: Fact) -> tuple[State, Commands]:
         case Changed() | ReloadAsked():
             state = replace(state, crashes=())
         case WorkerExited(generation, at=at, killed=killed) if generation == state.phase.generation:
-            counts = isinstance(state.phase, Serving) or (isinstance(state.phase, Starting) and state.limits.retries)
-            crashes = flapping.add(state.crashes, at) if counts and not killed else state.crashes
+            is_start = isinstance(state.phase, Starting)
+            counts = (state.limits.retries or killed) if is_start else isinstance(state.phase, Serving) and not killed
+            crashes = flapping.add(state.crashes, at) if counts else state.crashes
             state = replace(state, prompting=False, crashes=crashes)
         case WorkerExited(generation) if generation == state.retiring:
             state = replace(state, retiring=0)
@@ -243,7 +244,7 @@ def _after_failed_start(phase: Starting, state: State, fact: WorkerExited) -> St
         return Over(exit_code(fact.exit)), ()
     if limits.exit_on_failure:
         return Over(1), ()
-    if limits.retries and limits.restart != "never":
+    if (limits.retries or fact.killed) and limits.restart != "never":
         resting, commands = _again(generation, state, fact)
         return resting, commands if isinstance(resting, Broken) else (*commands, Answer(on=True))
     return Broken(generation), (Answer(on=True),)

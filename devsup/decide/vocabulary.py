@@ -159,8 +159,8 @@ class WorkerLeft(msgspec.Struct, frozen=True):
 class WorkerExited(msgspec.Struct, frozen=True):
     """The process is gone (waitpid). `listened`: it had a listener; `refused`: an exit code when starting again is no use.
 
-    `doubted`: it was forked, and nothing says that a cold start would have failed too; `killed`: somebody has ended it, who had
-    served for a while, and its code is not to blame.
+    `doubted`: it was forked, and nothing says that a cold start would have failed too; `killed`: somebody has ended it, and its
+    code is not to blame.
     """
 
     generation: int
