@@ -7,12 +7,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import msgspec
 
 from devsup import events
 from devsup.decide import vocabulary as words
 from devsup.errors import DevsupError
-from devsup.system.link import CLIENT, adopt
+from devsup.system.link import adopt
 from devsup.system.listener import Address
 
 if TYPE_CHECKING:
@@ -33,8 +32,6 @@ class Reception:
     async def hello(self, link: Link) -> None:
         """A process of a worker has an agent, or a fork server is there."""
         worker = self._supervisor.workers.get(link.generation)
-        if link.whose == CLIENT:
-            return
         if not link.generation:
             self._supervisor.forks.hello(link)
         elif worker is not None:
@@ -57,9 +54,7 @@ class Reception:
 
     def message(self, link: Link, message: Message, fds: list[int]) -> None:
         """Do what one message asks for."""
-        if link.whose == CLIENT:
-            self._supervisor.tasks.start_soon(self._answer, link)
-        elif not link.generation:
+        if not link.generation:
             self._supervisor.forks.message(link, message)
         elif link.generation in self._supervisor.workers:
             handler = getattr(self, f"_on_{message['op']}", None)
@@ -67,11 +62,6 @@ class Reception:
                 fds = handler(link, message, fds) or []
         for fd in fds:
             os.close(fd)
-
-    async def _answer(self, link: Link) -> None:
-        """Another command of devsup asks where everything stands."""
-        found = await self._supervisor.hangs.stacks(self._supervisor.current)
-        await link.send("stacks", stacks=self._supervisor.bus.hide(msgspec.to_builtins(found)))
 
     def _worker(self, link: Link) -> Current:
         return self._supervisor.workers[link.generation]

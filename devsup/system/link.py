@@ -22,13 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
 Message = dict[str, Any]
-_CLIENT_LIMIT = 10.0  # seconds for a supervisor to answer another command
 _ANSWER_LIMIT = 2.0  # seconds for an agent's thread to answer a question
 _HELLO_LIMIT = 5.0
 _ANSWERS = frozenset({"active", "compiled", "imported", "preloaded", "forked", "retired", "stacked", "requested"})
-
-
-CLIENT = "client"  # whose link it is when another command of devsup asks
 
 
 class Link:
@@ -153,16 +149,3 @@ async def _ignored(_: Link) -> None:
 def adopt(fd: int, family: int) -> socket.socket:
     """The listening socket behind a descriptor that came over a link."""
     return socket.socket(family, socket.SOCK_STREAM, fileno=fd)
-
-
-async def ask(folder: str, run: str, op: str) -> Message | None:
-    """Ask the supervisor of another run, which has its link in `folder`; None when it does not answer."""
-    decoder = Decoder()
-    with suppress(OSError, anyio.EndOfStream, anyio.BrokenResourceError), anyio.move_on_after(_CLIENT_LIMIT):
-        async with await anyio.connect_unix(f"{folder}/link") as stream:
-            hello = {"op": "hello", "token": f"{run}-{CLIENT}", "pid": os.getpid(), "python": ""}
-            await stream.send(encode(hello) + encode({"op": op}))
-            while True:
-                for message in decoder.feed(await stream.receive()):
-                    return dict(message)
-    return None
