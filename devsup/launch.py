@@ -19,6 +19,7 @@ from devsup.decide.addresses import after_options, intended
 from devsup.decide.triggers import Rules
 from devsup.decide.vocabulary import Limits
 from devsup.errors import UsageError
+from devsup.show.text import painted
 from devsup.system import interpreter
 from devsup.system.keeper import Keeper
 from devsup.system.logfile import LogFile
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from devsup.config import Service
     from devsup.system.interpreter import Interpreter
 
-_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)  # of names
 _FREED = 2.0  # seconds until the kernel has closed what an ended process had open
 
 GUEST = str(Path(__file__).with_name("guest"))
@@ -230,6 +230,7 @@ class Berth:
     owner: Owner
     terminal: Terminal
     leftovers: list[int]  # of a devsup that was killed together with its keeper: they are ended
+    environment: Mapping[str, str]  # of the first worker
 
 
 @dataclass(frozen=True)
@@ -242,12 +243,8 @@ class Launched:
     output: Output
     keeper: Keeper
     signals: list[int]  # that came before anybody could act on them
+    name_width: int  # characters of the longest name
     first: Spawned | None = None  # the worker of a service that is alone
-
-    @property
-    def name_width(self) -> int:
-        """Characters of the longest name."""
-        return max(len(berth.plan.worker(1) or berth.plan.name) for berth in self.berths)
 
 
 @contextmanager
@@ -265,7 +262,8 @@ def launch(services: Sequence[Options], style: Style) -> Iterator[Launched]:
             stack.callback(log.close)
         output = stack.enter_context(_output(style, is_alone=services[0].is_alone))
         quarters = stack.enter_context(Quarters())
-        voices = _voices(services, logs, style)
+        name_width = max(len(plan.worker(1) or plan.name) for _, plan, _ in plans)
+        voices = _voices(services, logs, style, name_width)
         berths = [
             stack.enter_context(_berth(options, plan, found, quarters, number, Terminal(output, voice, detached=style.detached)))
             for number, ((options, plan, found), voice) in enumerate(zip(plans, voices, strict=True))
@@ -280,7 +278,7 @@ def launch(services: Sequence[Options], style: Style) -> Iterator[Launched]:
         raise_limits()
         if first is not None:
             stack.callback(first.kill)
-        yield Launched(berths, style, quarters, output, keeper, signals, first)
+        yield Launched(berths, style, quarters, output, keeper, signals, name_width, first)
 
 
 def _check_ports(plans: Sequence[Plan]) -> None:
@@ -296,7 +294,7 @@ def _check_ports(plans: Sequence[Plan]) -> None:
 
 def _log(options: Options) -> LogFile:
     wanted = options.service.log
-    path = options.project / ".devsup" / "logs" / f"{options.name.replace('/', '_')}.log"
+    path = options.project / ".devsup" / "logs" / f"{options.name}.log"
     return LogFile(path, wanted.max_size, wanted.max_age, wanted.keep)
 
 
@@ -315,15 +313,14 @@ def _output(style: Style, *, is_alone: bool) -> Output:
     return Output(json_line if style.log_format == "json" else None, screen)
 
 
-def _voices(services: Sequence[Options], logs: Sequence[LogFile], style: Style) -> Iterator[Voice]:
-    """Each service's, with a column for the names where there are several."""
-    width = 0 if services[0].is_alone else max(len(each.name) + 2 * (each.service.reload == "handover") for each in services)
+def _voices(services: Sequence[Options], logs: Sequence[LogFile], style: Style, width: int) -> Iterator[Voice]:
+    """Each service's; one of a team's has a column of this width for the names."""
     colour = os.isatty(1) and not os.environ.get("NO_COLOR")
     for number, (each, log) in enumerate(zip(services, logs, strict=True)):
         shown = not style.only or each.name in style.only
-        prefix = f"{{:<{width}}} | " if width else ""
+        prefix = "" if each.is_alone else f"{{:<{width}}} | "
         if colour and prefix:
-            prefix = f"\x1b[{_COLOURS[number % len(_COLOURS)]}m{prefix}\x1b[0m"
+            prefix = painted(prefix, number)
         yield Voice(each.name, prefix=prefix, log=log, shown=shown)
 
 
@@ -332,13 +329,13 @@ def _berth(
     options: Options, plan: Plan, found: Interpreter, quarters: Quarters, number: int, terminal: Terminal
 ) -> Iterator[Berth]:
     with Meeting(quarters, number) as meeting, _own(options, plan, meeting, quarters.control) as owner:
-        leftovers = owner.end_leftovers()
-        _clear_the_way(options, plan, plan.environment())
-        yield Berth(options, plan, found, meeting, owner, terminal, leftovers)
+        leftovers, environment = owner.end_leftovers(), plan.environment()
+        _clear_the_way(options, plan, environment)
+        yield Berth(options, plan, found, meeting, owner, terminal, leftovers, environment)
 
 
 def _first(berth: Berth, keeper: Keeper) -> Spawned:
-    plan, environment = berth.plan, {**berth.plan.environment(), **berth.meeting.environment(1)}
+    plan, environment = berth.plan, {**berth.environment, **berth.meeting.environment(1)}
     first = spawn(plan.command, plan.cwd, environment, berth.terminal, plan.worker(1))
     keeper.watch(first.process.pid)
     berth.owner.tell(worker=first.process.pid)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 import time
 from contextlib import closing, suppress
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from devsup.cli.options import Duration
+from devsup.cli.options import Duration, in_colour
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from devsup.system.logs import Line
 
 _TAIL = 200  # lines, where nobody says how many
-_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 _LOOKS = 1000  # milliseconds between looks, where the system does not tell
 
 
@@ -42,7 +39,7 @@ def logs(
     found = _files(services)
     wanted = _pattern(grep)
     width = max(map(len, found))
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    colour = in_colour()
     names = {name: _name(name.ljust(width), number if colour else None) for number, name in enumerate(found)}
 
     def show(line: Line) -> None:
@@ -73,7 +70,9 @@ def _changes(folder: Path) -> Iterator[object]:
 
 
 def _name(text: str, number: int | None) -> str:
-    return f"{text} | " if number is None else f"\x1b[{_COLOURS[number % len(_COLOURS)]}m{text} | \x1b[0m"
+    from devsup.show.text import painted
+
+    return f"{text} | " if number is None else painted(f"{text} | ", number)
 
 
 def _files(services: tuple[str, ...]) -> dict[str, Path]:

@@ -1,10 +1,39 @@
-"""Kinds of values that several commands take."""
+"""What several commands take, and ask."""
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+
+
+def in_colour() -> bool:
+    """Whether what is printed may have colours."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def says(command: _Command) -> _Command:
+    """How much devsup says, and in which form: `level` and `log_format`."""
+    options = (
+        click.option("--verbose", "-v", "level", flag_value="verbose", help="Say more: routes, every step."),
+        click.option("--quiet", "-q", "level", flag_value="quiet", help="Say only what went wrong."),
+        click.option(
+            "--log-format",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            help="json: one object a line, events and output alike.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]

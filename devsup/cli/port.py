@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from devsup.cli.options import in_colour
 from devsup.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def port(ports: tuple[int, ...], free: bool, yes: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"ports": records}, indent=2))
     elif not free:
-        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        colour = in_colour()
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
         click.echo(as_text(records, colour=colour, width=width), nl=False, color=True)
     sys.exit(0 if all(free_now) else 1)

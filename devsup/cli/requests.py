@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 
 import click
+
+from devsup.cli.options import in_colour
 
 
 @click.command()
@@ -22,5 +22,5 @@ def requests(services: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    colour = in_colour()
     click.echo(requests_table(found, colour=colour), nl=False, color=True)

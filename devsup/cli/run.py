@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
+from devsup.cli.options import says
+
 if TYPE_CHECKING:
     from devsup.config import Config, Service
     from devsup.errors import DevsupError
@@ -51,14 +53,7 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--take-over", is_flag=True, help="End what holds the port or runs this service; asks first unless it is an older copy."
 )
-@click.option("--verbose", "-v", "level", flag_value="verbose", help="Say more: routes, every step.")
-@click.option("--quiet", "-q", "level", flag_value="quiet", help="Say only what went wrong.")
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    help="json: one object a line, events and output alike.",
-)
+@says
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def run(
     command: tuple[str, ...],

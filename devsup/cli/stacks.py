@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 
 import click
+
+from devsup.cli.options import in_colour
 
 
 @click.command()
@@ -32,7 +33,7 @@ def stacks(service: str | None, as_json: bool) -> None:
         found = [{"service": name, "stacks": answer} for name, answer in answers.items()]
         click.echo(json.dumps(found if len(found) > 1 else found[0], indent=2))
         return
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    colour = in_colour()
     failures = Failures(lambda path: os.path.relpath(path, record.project), linked=colour, verbose=False)
     for name, answer in answers.items():
         lines = failures.stacks([msgspec.convert(each, events.Stack) for each in answer])

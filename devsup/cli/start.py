@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from devsup.cli.options import Duration
+from devsup.cli.options import Duration, says
 
 if TYPE_CHECKING:
     from devsup.config import Config
@@ -28,14 +28,7 @@ _UP = "DEVSUP_UP"  # the descriptor on which a detached devsup says that it can 
 @click.option("--take-over", is_flag=True, help="End what holds a port or runs a service; asks first unless it is an older copy.")
 @click.option("--detach", "-d", is_flag=True, help="Return once all are ready, or with the reason why not; they go on.")
 @click.option("--timeout", type=Duration(), metavar="TIME", default="60s", help="With -d: longest wait. Default: 60s.")
-@click.option("--verbose", "-v", "level", flag_value="verbose", help="Say more: routes, every step.")
-@click.option("--quiet", "-q", "level", flag_value="quiet", help="Say only what went wrong.")
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    help="json: one object a line, events and output alike.",
-)
+@says
 def start(
     services: tuple[str, ...],
     file: Path | None,

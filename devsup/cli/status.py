@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from devsup.cli.options import Duration
+from devsup.cli.options import Duration, in_colour
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +48,7 @@ def report(asking: Client, services: Sequence[str], wait: str | None, timeout: f
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        colour = in_colour()
         click.echo(services_table(found, colour=colour), nl=False, color=True)
     late = _late(found, wait or "ready")
     if wait and late:

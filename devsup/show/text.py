@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from rich.text import Text
 
+_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 _UNLIMITED = 10_000  # columns, where no terminal is in the way
 
 
@@ -44,3 +45,8 @@ def as_table(
         table.add_row(*(Text(cell) if isinstance(cell := row[number], str) else cell for number in filled))
     console.print(table)
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+def painted(name: str, number: int) -> str:
+    """A service's name in a colour of its own."""
+    return f"\x1b[{_COLOURS[number % len(_COLOURS)]}m{name}\x1b[0m"
