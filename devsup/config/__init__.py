@@ -9,10 +9,23 @@ from pathlib import Path
 from msgspec import Struct
 
 from devsup.config.source import Source, Sources, guess, quoted, read_text, read_toml, shown
-from devsup.config.values import KINDS, QUESTION, Log, Probe, Service
+from devsup.config.values import CHECKS, KINDS, QUESTION, Check, Log, Probe, Service
 from devsup.errors import UsageError
 
-__all__ = ["KINDS", "Config", "Log", "Probe", "Service", "check_probe", "choose", "choose_all", "load", "load_file"]
+__all__ = [
+    "CHECKS",
+    "KINDS",
+    "Check",
+    "Config",
+    "Log",
+    "Probe",
+    "Service",
+    "check_probe",
+    "choose",
+    "choose_all",
+    "load",
+    "load_file",
+]
 
 _NAMES: dict[str, tuple[str, ...]] = {"devsup.toml": (), "pyproject.toml": ("tool", "devsup")}
 _LOCAL = "devsup.local.toml"

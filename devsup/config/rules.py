@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from devsup.config.source import Keys, Sources, guess, quoted
-from devsup.config.values import KINDS, Probe, Service
+from devsup.config.values import BUDGETS, BUILT_IN, CHECKS, KINDS, REPLACEABLE, Check, Probe, Service
 from devsup.decide.addresses import intended, meet
 
 _HERE = "127.0.0.1"
-_DEFAULTS = Probe()
 _LAUNCHER = ("python", "-m", "devsup_agent.target")  # what stands before MODULE:APP where it is run
 
 
@@ -24,8 +23,10 @@ def check(sources: Sources, services: Mapping[str, Service]) -> None:
                 (*keys, "target"), "stands beside command, and a service runs one of them.", "Delete one of the two lines."
             )
         for probe_name, probe in service.probes.items():
-            _check_kind(sources, (*keys, "probes", probe_name), probe)
+            _check_probe(sources, (*keys, "probes", probe_name), probe)
             _check_address(sources, (*keys, "probes", probe_name), probe, service)
+        for check_name, each in service.checks.items():
+            _check_check(sources, (*keys, "checks", check_name), each)
         _check_dependencies(sources, keys, services)
     cycle = _cycle(services)
     if cycle:
@@ -33,24 +34,46 @@ def check(sources: Sources, services: Mapping[str, Service]) -> None:
         raise sources.error(("services", cycle[0], "depends_on", cycle[1]), problem, "Delete one of these dependencies.")
 
 
-def _check_kind(sources: Sources, keys: Keys, probe: Probe) -> None:
-    """A probe asks one thing, and expects what can be expected of that."""
-    kinds = [kind for kind in KINDS if getattr(probe, kind)]
-    if not kinds:
-        raise sources.error(keys, "asks nothing.", f"Give it one of {', '.join(KINDS)}.")
-    if len(kinds) > 1:
-        raise sources.error(keys, f"asks {_listed(kinds)}, and a probe asks one thing.", "Make a probe of each.")
-    if kinds == ["never"] and keys[-1] == "ready":
+def _check_probe(sources: Sources, keys: Keys, probe: Probe) -> None:
+    expected = _check_kind(sources, keys, probe, KINDS)
+    if probe.never and keys[-1] == "ready":
         problem = "says what must not be printed, which does not tell when a service is ready."
         raise sources.error(keys, problem, "Give the probe another name, or ask for a line: ready = { log = 'started' }.")
-    expected = [each for each in _DEFAULTS.__struct_fields__ if getattr(probe, each) != getattr(_DEFAULTS, each)]
-    for each in expected:
-        where = [kind for kind, expectations in KINDS.items() if each in expectations]
-        if where and kinds[0] not in where:
-            raise sources.error((*keys, each), f"does not go with {kinds[0]}.", f"It belongs to probes with {_listed(where)}.")
     for each in ("equals", "grows_within"):
-        if kinds == ["http"] and each in expected and not probe.field:
+        if probe.http and each in expected and not probe.field:
             raise sources.error((*keys, each), "is expected of a field, and none is named.", 'Name it: field = "stats.count".')
+
+
+def _check_check(sources: Sources, keys: Keys, check: Check) -> None:
+    expected = _check_kind(sources, keys, check, CHECKS)
+    if keys[-1] in BUILT_IN and keys[-1] not in REPLACEABLE:
+        problem = "is called as a check that every service has, and that cannot be another one."
+        raise sources.error(keys, problem, f"Give it another name; {_listed(sorted(REPLACEABLE))} may be replaced.")
+    if "body" in expected and "json" in expected:
+        raise sources.error((*keys, "json"), "stands beside body, and a request has one of them.", "Delete one of the two.")
+    if "redirect" in expected and check.status is not None and not 300 <= check.status < 400:
+        problem = f"is expected of an answer with status {check.status}, which is no redirect."
+        raise sources.error((*keys, "redirect"), problem, "Delete the status, or make it 302.")
+    for each in ("warm_up", *BUDGETS, "error_rate"):
+        if each in expected and not check.runs:
+            raise sources.error((*keys, each), "is of a scenario, which says how often it runs.", "Say it: runs = 50.")
+
+
+def _check_kind(sources: Sources, keys: Keys, asked: Probe | Check, table: Mapping[str, tuple[str, ...]]) -> set[str]:
+    """A probe, or check, asks one thing, and expects what can be expected of that. Returns the keys that are set."""
+    what = "probe" if isinstance(asked, Probe) else "check"
+    kinds = [kind for kind in table if getattr(asked, kind)]
+    if not kinds:
+        raise sources.error(keys, "asks nothing.", f"Give it one of {', '.join(table)}.")
+    if len(kinds) > 1:
+        raise sources.error(keys, f"asks {_listed(kinds)}, and a {what} asks one thing.", f"Make a {what} of each.")
+    default = type(asked)()
+    expected = [each for each in asked.__struct_fields__ if getattr(asked, each) != getattr(default, each)]
+    for each in expected:
+        where = [kind for kind, expectations in table.items() if each in expectations]
+        if where and kinds[0] not in where:
+            raise sources.error((*keys, each), f"does not go with {kinds[0]}.", f"It belongs to {what}s with {_listed(where)}.")
+    return set(expected)
 
 
 def _check_address(sources: Sources, keys: Keys, probe: Probe, service: Service) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from devsup.config.values import KINDS, Log, Probe, Service
+from devsup.config.values import CHECKS, KINDS, Check, Log, Probe, Service
 
 _DIALECT = "http://json-schema.org/draft-07/schema#"  # the one that Taplo knows
 
@@ -37,6 +37,7 @@ _SERVICE = {
     "depends_on": "Services to wait for before this one starts: until each has started, is ready, or has ended well.",
     "restart": "What to do when it ends: again after a failure, always, or never.",
     "probes": 'Whether it works. The one called "ready" says when the service is ready; all others are asked while it runs.',
+    "checks": "What `devsup check` demands of it, beside what it demands of every service.",
     "log": "Its log file below .devsup/logs.",
     "fork": "Fork workers from a process that has imported their packages (Linux).",
     "exit_on_failure": "Exit with 1 when it fails, instead of waiting for a save.",
@@ -59,6 +60,36 @@ _PROBE = {
     "timeout": "An answer that takes longer is none.",
     "on_stall": "What to do when the service runs and does not work.",
 }
+_CHECK = {
+    "http": "Send a request to this path of the service, or this URL; without a status it answers 200 to 399.",
+    "ws": "Open a WebSocket at this path or URL.",
+    "sse": "Read events, or pieces of any other stream, from this path or URL.",
+    "command": "Run this, with the service's address as DEVSUP_URL: it ends with 0.",
+    "log": "A regular expression: it is printed.",
+    "never": "Regular expressions: none of them is printed, from the start to the end.",
+    "ready_within": "It is ready so soon after its start.",
+    "max_memory": "All its processes together never hold more.",
+    "method": "http: of the request.",
+    "headers": "http, ws: of the request.",
+    "body": "http: of the request, as text.",
+    "json": "http: of the request, as JSON.",
+    "status": "http: the only status that will do.",
+    "fields": "http: the answer is JSON and has these fields, such as items.0.id, with these values.",
+    "has_headers": "http: the answer has these headers, each with a match of its regular expression.",
+    "pattern": "http: the body has a match of this regular expression.",
+    "redirect": "http: the answer is a redirect to this path or URL.",
+    "send": "ws: these messages are sent, in this order.",
+    "receive": "ws: regular expressions: messages with matches come back, in this order.",
+    "events": "sse: so many in the time of timeout.",
+    "timeout": "It is done within this time; each request of a scenario by itself.",
+    "runs": "http: send it so many times, one after the other, and measure: a latency scenario. 0: once, unmeasured.",
+    "warm_up": "http with runs: send it so many times before.",
+    "mean": "http with runs: a run takes no longer than this on average.",
+    "median": "http with runs: half of the runs take no longer than this.",
+    "p95": "http with runs: 95 of 100 runs take no longer than this.",
+    "max": "http with runs: no run takes longer than this.",
+    "error_rate": "http with runs: so many of them may be answered wrongly, as a share: 0.001 is one of 1,000.",
+}
 _LOG = {
     "max_size": "Begin another file at this size; 0: never.",
     "max_age": "Delete files that are older; 0: never.",
@@ -68,11 +99,12 @@ _LOG = {
 
 def schema() -> dict[str, Any]:
     """The schema of a whole devsup.toml."""
-    _, definitions = msgspec.json.schema_components([Service, Probe, Log], ref_template="#/definitions/{name}")
-    for kind, meanings in ((Service, _SERVICE), (Probe, _PROBE), (Log, _LOG)):
+    _, definitions = msgspec.json.schema_components([Service, Probe, Check, Log], ref_template="#/definitions/{name}")
+    for kind, meanings in ((Service, _SERVICE), (Probe, _PROBE), (Check, _CHECK), (Log, _LOG)):
         keys = definitions[kind.__name__]["properties"]
         definitions[kind.__name__]["properties"] = {key: _key(keys[key], meanings[key]) for key in keys}
-    definitions["Probe"]["oneOf"] = [{"required": [kind]} for kind in KINDS]
+    for name, kinds in (("Probe", KINDS), ("Check", CHECKS)):
+        definitions[name]["oneOf"] = [{"required": [kind]} for kind in kinds]
     return {
         "$schema": _DIALECT,
         "title": "devsup.toml",

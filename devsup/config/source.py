@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from devsup.config.values import COMMANDS, KINDS
+from devsup.config.values import CHECKS, COMMANDS, KINDS
 from devsup.errors import UsageError
 
 Keys = tuple[str, ...]
@@ -97,8 +97,11 @@ def _merged(under: dict[str, Any], over: dict[str, Any], keys: Keys = ()) -> dic
     match keys:
         case ("services", _) if not COMMANDS.isdisjoint(over):  # a command replaces a target, too
             under = {key: value for key, value in under.items() if key not in COMMANDS}
-        case ("services", _, "probes", _) if not (KINDS.keys() & over.keys()) <= under.keys():  # another question altogether
-            under = {}
+        case ("services", _, "probes" | "checks" as table, _):
+            kinds = KINDS if table == "probes" else CHECKS
+            under = under if kinds.keys() & over.keys() <= under.keys() else {}  # another question altogether
+        case _:
+            pass
     both = {**under, **over}
     for key in under.keys() & over.keys():
         if isinstance(under[key], dict) and isinstance(over[key], dict):

@@ -144,6 +144,14 @@ Expression = Annotated[str, _meta("a regular expression, not empty,", _expressio
 Expressions = Annotated[tuple[Text, ...], _meta("a list of regular expressions, not empty,", _expressions, min_length=1)]
 
 
+Method = Annotated[Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"], _meta('a method such as "POST"')]
+Json = Annotated[Any, _meta("a value")]
+Fields = Annotated[dict[str, Scalar], _meta('a table of fields, such as { "items.0.id" = 1 },')]
+HeaderPatterns = Annotated[dict[str, Expression], _meta("a table of headers, each a regular expression,")]
+Messages = Annotated[tuple[str, ...], _meta("a list of strings")]
+Share = Annotated[float, _meta("a share from 0 to 1", ge=0, le=1)]
+
+
 class Probe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A question that tells whether a service works: one of the kinds, what is expected, and how often it is asked."""
 
@@ -182,6 +190,72 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 
 
+class Check(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `devsup check` demands once: one of the kinds, what is sent, and what is expected. With `runs`, a latency scenario."""
+
+    http: Address | None = None
+    ws: Address | None = None
+    sse: Address | None = None
+    command: Command = ()
+    log: Expression | None = None
+    never: Expressions = ()
+    ready_within: PositiveSeconds | None = None
+    max_memory: Size | None = None
+    method: Method = "GET"
+    headers: Variables = {}
+    body: Text | None = None
+    json: Json = None
+    status: Status | None = None
+    fields: Fields = {}
+    has_headers: HeaderPatterns = {}
+    pattern: Expression | None = None
+    redirect: Text | None = None
+    send: Messages = ()
+    receive: Expressions = ()
+    events: PositiveCount = 1
+    timeout: PositiveSeconds = 10.0
+    runs: Count = 0
+    warm_up: Count = 0
+    mean: PositiveSeconds | None = None
+    median: PositiveSeconds | None = None
+    p95: PositiveSeconds | None = None
+    max: PositiveSeconds | None = None
+    error_rate: Share = 0.0
+
+    @property
+    def kind(self) -> str:
+        """The one of CHECKS that is given; empty when none is."""
+        return next((kind for kind in CHECKS if getattr(self, kind)), "")
+
+    @property
+    def budgets(self) -> dict[str, float]:
+        """What a scenario may take, in seconds."""
+        found = {name: getattr(self, name) for name in BUDGETS}
+        return {name: seconds for name, seconds in found.items() if seconds is not None}
+
+
+BUDGETS = ("mean", "median", "p95", "max")
+_SCENARIO = ("runs", "warm_up", *BUDGETS, "error_rate")
+
+# Kind of check -> what goes with it.
+CHECKS: dict[str, tuple[str, ...]] = {
+    "http": ("method", "headers", "body", "json", "status", "fields", "has_headers", "pattern", "redirect", *_SCENARIO),
+    "ws": ("headers", "send", "receive"),
+    "sse": ("events",),
+    "command": (),
+    "log": (),
+    "never": (),
+    "ready_within": (),
+    "max_memory": (),
+}
+
+
+# What every service is checked for, in order: that it starts, becomes ready, is alone on its port, answers, prints no error,
+# stays up, with a stable memory, ends when it is asked to, and then has left its port, and nothing else behind.
+BUILT_IN = ("start", "ready", "listener", "root", "health", "log", "hold", "memory", "stop", "port", "leftovers")
+REPLACEABLE = frozenset({"root", "health", "log", "memory"})  # by checks of the config that are called so
+
+
 COMMANDS = frozenset({"command", "target"})  # of which a service has one
 
 
@@ -194,6 +268,7 @@ class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 Probes = Annotated[dict[str, Probe], _meta("a table of probes")]
+Checks = Annotated[dict[str, Check], _meta("a table of checks")]
 
 
 class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -225,6 +300,7 @@ class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     depends_on: Conditions = {}
     restart: Restart = "on-failure"
     probes: Probes = {}
+    checks: Checks = {}
     log: Log = Log()
     fork: Flag = True
     exit_on_failure: Flag = False

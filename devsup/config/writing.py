@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from devsup.config.source import Keys, dotted, quoted
-from devsup.config.values import KINDS, Probe, Service
+from devsup.config.values import CHECKS, KINDS, Check, Probe, Service
 from devsup.decide import secrets
 
 if TYPE_CHECKING:
     from devsup.config import Config
 
 _MASK = "•••"
-_EXPECTED = frozenset(each for expected in KINDS.values() for each in expected)
+_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie"})
 
 
 def as_record(config: Config) -> dict[str, Any]:
@@ -56,21 +56,40 @@ def literal(value: object) -> str:
 
 
 def _plain(service: Service) -> dict[str, Any]:
-    """A service without its secrets; tables come last, as TOML wants it."""
-    probes = {name: _asked(probe) for name, probe in service.probes.items()}
-    record = {**msgspec.to_builtins(service), "probes": probes}
+    """A service without its secrets."""
+    probes = {name: _asked(probe, KINDS) for name, probe in service.probes.items()}
+    checks = {name: _asked(check, CHECKS) for name, check in service.checks.items()}
+    for each in checks.values():
+        if "headers" in each:
+            each["headers"] = _hidden(each["headers"])
+    record = {**msgspec.to_builtins(service), "probes": probes, "checks": checks}
     for key in ("command", "target"):
         if not record[key]:
             del record[key]
     found: dict[str, Any] = secrets.masked(record, secrets.values(service.env))
-    found["env"] = {name: _MASK if secrets.is_secret(name) else value for name, value in found["env"].items()}
-    return dict(sorted(found.items(), key=lambda item: isinstance(item[1], dict) and item[1] != {}))
+    found["env"] = _hidden(found["env"])
+    return _tables_last(found)
 
 
-def _asked(probe: Probe) -> dict[str, Any]:
-    """What goes with this kind of probe."""
-    other = {*KINDS, *_EXPECTED} - {probe.kind, *KINDS[probe.kind]}
-    return {key: value for key, value in msgspec.to_builtins(probe).items() if key not in other}
+def _hidden(named: Mapping[str, str]) -> dict[str, str]:
+    """Variables, or headers, without the values of those that are secret by their names."""
+    return {name: _MASK if _is_secret(name) else value for name, value in named.items()}
+
+
+def _is_secret(name: str) -> bool:
+    return name.lower() in _SECRET_HEADERS or secrets.is_secret(name.replace("-", "_"))
+
+
+def _asked(asked: Probe | Check, table: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """What goes with this kind of probe or check."""
+    every = {*table, *(each for expected in table.values() for each in expected)}
+    other = every - {asked.kind, *table[asked.kind]}
+    return _tables_last({key: value for key, value in msgspec.to_builtins(asked).items() if key not in other})
+
+
+def _tables_last(record: dict[str, Any]) -> dict[str, Any]:
+    """As TOML wants it."""
+    return dict(sorted(record.items(), key=lambda item: isinstance(item[1], dict) and item[1] != {}))
 
 
 def _leaves(table: Mapping[str, Any], above: Keys = ()) -> Iterator[tuple[Keys, Any]]:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any
 
 import msgspec
 
+from devsup.decide.fields import UnfitError, cut, find, shown
+
 AGAIN = 0.5  # seconds after which what has failed once is asked again
 _QUIET = 60.0  # seconds without a line that must not be printed, after which that is over
-_SHOWN = 60  # characters of a value
+_SHOWN = 60  # characters of an expression
 _LINE = 120  # characters of a line
 
 
@@ -152,7 +153,7 @@ class Answer(_Growing):
         """It has answered; None is a body that did not end in time."""
         try:
             self._look(at, status, body)
-        except _UnfitError as exc:
+        except UnfitError as exc:
             self.fail(str(exc))
         else:
             self._answered()
@@ -163,29 +164,29 @@ class Answer(_Growing):
 
     def _look(self, at: float, status: int, body: bytes | None) -> None:
         if self._status is not None and status != self._status:
-            raise _UnfitError(f"answered {status}, {self._status} expected")
+            raise UnfitError(f"answered {status}, {self._status} expected")
         if self._status is None and not 200 <= status < 400:
-            raise _UnfitError(f"answered {status}")
+            raise UnfitError(f"answered {status}")
         if self._field is None:
             return
-        value = _find(body, self._field)
+        value = find(body, self._field)
         if self._equals is not None:
             is_wrong = value != self._equals or isinstance(value, bool) != isinstance(self._equals, bool)
-            is_what = f"{self._name} {self._field} is {_shown(value)}, {_shown(self._equals)} expected"
+            is_what = f"{self._name} {self._field} is {shown(value)}, {shown(self._equals)} expected"
             self._wrong = is_what if is_wrong else ""
         if self._pace.count:
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise _UnfitError(f"{self._field} is {_shown(value)}, a number expected")
+                raise UnfitError(f"{self._field} is {shown(value)}, a number expected")
             self._measure(at, value)
 
     def _stalled(self, at: float) -> Verdict:
         return Stalled(self._wrong) if self._wrong else super()._stalled(at)
 
     def _late(self, at: float) -> str:
-        return f"{self._name} {self._field} is {_shown(self._value)} for {_seconds(at - self._pace.since)}"
+        return f"{self._name} {self._field} is {shown(self._value)} for {_seconds(at - self._pace.since)}"
 
     def _awaited(self, at: float) -> str:  # noqa: ARG002 - it is always the same
-        return f"{self._name} {self._field} is {_shown(self._value)} and has not grown yet"
+        return f"{self._name} {self._field} is {shown(self._value)} and has not grown yet"
 
 
 class Size(_Growing):
@@ -233,7 +234,7 @@ class Printed(Judge):
 
     def __init__(self, expression: str, pace: Pace) -> None:
         super().__init__("", pace)
-        self._what = f'nothing like "{_cut(expression, _SHOWN)}" was printed'
+        self._what = f'nothing like "{cut(expression, _SHOWN)}" was printed'
         self._answered()
 
     def take(self, at: float, _expression: str, _line: str) -> None:
@@ -258,7 +259,7 @@ class Unprinted(Judge):
     def take(self, at: float, expression: str, line: str) -> None:
         """One was."""
         self._over = at + _QUIET
-        self._said = f'"{_cut(expression, _SHOWN)}" was printed: {_cut(line.strip(), _LINE)}'
+        self._said = f'"{cut(expression, _SHOWN)}" was printed: {cut(line.strip(), _LINE)}'
 
     def verdict(self, at: float) -> Verdict:
         """As of Judge; a line that was printed needs no second one."""
@@ -267,45 +268,6 @@ class Unprinted(Judge):
     def due(self, at: float) -> float:
         """As of Judge."""
         return self._over if self._over > at else math.inf
-
-
-class _UnfitError(Exception):
-    """An answer that is none: the text continues a sentence that begins with the probe's name."""
-
-
-def _find(body: bytes | None, field: str) -> Any:
-    """What an answer says at a dotted path; a list's items go by their number."""
-    if body is None:
-        raise _UnfitError("answered without an end in time")
-    try:
-        value = msgspec.json.decode(body)
-    except ValueError:  # also what is no UTF-8
-        raise _UnfitError("answered with no JSON") from None
-    at = ""
-    for key in field.split("."):
-        try:
-            value = value[int(key)] if isinstance(value, list) else value[key]
-        except (KeyError, IndexError, TypeError, ValueError):
-            raise _UnfitError(f"has no field {field}: {at or 'it'} {_has(value)}") from None
-        at = f"{at}.{key}" if at else key
-    return value
-
-
-def _has(value: object) -> str:
-    """What is there in place of a field."""
-    if isinstance(value, dict) and value:
-        return f"has {_cut(', '.join(map(str, value)), _SHOWN)}"
-    if isinstance(value, list) and value:
-        return f"has {len(value)} item{'' if len(value) == 1 else 's'}"
-    return f"is {_shown(value)}"
-
-
-def _shown(value: object) -> str:
-    return _cut(msgspec.json.encode(value).decode(), _SHOWN)
-
-
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _seconds(seconds: float) -> str:

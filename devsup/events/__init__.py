@@ -20,6 +20,7 @@ from devsup.events.failures import (
     Unhandled,
     WorkerFailed,
 )
+from devsup.events.outcomes import Latency, Outcome, Report, Round, Verdict
 from devsup.events.values import Active, BrokenFile, Diagnosis, Exit, Outage, Place, Stack
 
 # fmt: off
@@ -40,6 +41,7 @@ __all__ = [
     "ForkDoubted",
     "ForkServerOff",
     "ForkServerReady",
+    "Latency",
     "LeftoversEnded",
     "ListenerClosed",
     "ListenerKept",
@@ -48,6 +50,7 @@ __all__ = [
     "NeverReady",
     "NotStopping",
     "Outage",
+    "Outcome",
     "Place",
     "PlaceholderShown",
     "Probed",
@@ -59,7 +62,9 @@ __all__ = [
     "ReloadWaiting",
     "Reloaded",
     "ReloaderOff",
+    "Report",
     "RestartScheduled",
+    "Round",
     "SecondListener",
     "SecondListenerGone",
     "ServiceStalled",
@@ -77,6 +82,7 @@ __all__ = [
     "SyntaxBroken",
     "Trouble",
     "Unhandled",
+    "Verdict",
     "WorkLost",
     "WorkerExited",
     "WorkerFailed",

@@ -47,11 +47,12 @@ class NeverReady(Event, frozen=True):
 
 
 class Refused(Event, frozen=True):
-    """Nothing can be run: what happened, what to do, and devsup's exit code."""
+    """Nothing can be run: what happened, what to do, and devsup's exit code. `taken`: somebody holds the port."""
 
     problem: str
     remedy: str
     code: int
+    taken: bool = False
 
 
 class Trouble(Event, frozen=True):

@@ -5,12 +5,13 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from configs import EXAMPLE, refusal, service, write
-from devsup.config import Config, Log, Probe, Service, choose, load
+from devsup.config import Check, Config, Log, Probe, Service, choose, load
 from devsup.errors import DevsupError, UsageError
 
 
@@ -258,16 +259,38 @@ def test_the_example_shows_every_key_with_its_default(folder: Path) -> None:
     text = EXAMPLE.read_text("utf-8")
     write(folder, text)
     assert load(folder).services == {"web": Service()}
-    shown = {line.removeprefix("# ").split(" = ")[0] for line in text.splitlines() if " = " in line} | {"log", "probes"}
+    shown = {line.removeprefix("# ").split(" = ")[0] for line in text.splitlines() if " = " in line}
+    shown |= {"log", "probes", "checks"}
     assert set(Service.__struct_fields__) | set(Log.__struct_fields__) <= shown
 
 
 def test_the_example_shows_every_key_of_a_probe_with_its_default() -> None:
-    lines = [line.removeprefix("#   ") for line in EXAMPLE.read_text("utf-8").splitlines() if line.startswith("#   ")]
-    shown = tomllib.loads("\n".join(lines))
+    shown = _described("[services.web.probes]", "[services.web.checks]")
     assert list(shown) == list(Probe.__struct_fields__)
     alike = ("every", "timeout", "on_stall", "events")
     assert msgspec.convert({**{key: shown[key] for key in alike}, "every": 5, "timeout": 2}, Probe) == Probe()
+
+
+def test_the_example_shows_every_key_of_a_check_with_its_default() -> None:
+    shown = _described("[services.web.checks]", "# no more")
+    assert {*shown, "max", "median", "p95"} == set(Check.__struct_fields__)  # budgets are told of in one line
+    alike = ("method", "headers", "fields", "has_headers", "send", "events", "runs", "warm_up", "error_rate")
+    assert msgspec.convert({key: shown[key] for key in alike}, Check) == Check()
+    assert shown["timeout"] == f"{Check().timeout:g}s"
+
+
+def _described(after: str, before: str) -> dict[str, Any]:
+    """The keys that the example tells of in comments, between two headers."""
+    text = EXAMPLE.read_text("utf-8").partition(after)[2].partition(before)[0]
+    return tomllib.loads("\n".join(line.removeprefix("#   ") for line in text.splitlines() if line.startswith("#   ")))
+
+
+def test_the_checks_of_the_example_load(folder: Path) -> None:
+    text = EXAMPLE.read_text("utf-8").partition("[services.web.checks]\n")[2].partition("\n\n")[0]
+    checks = service(folder, f"[services.web.checks]\n{text.replace('# ', '')}").checks
+    assert list(checks) == ["items", "login", "chat", "stream", "quick"]
+    assert checks["chat"] == Check(ws="/ws/chat", send=("hello",), receive=("^hello",), timeout=5)
+    assert checks["quick"].budgets == {"median": 0.02, "p95": 0.1, "max": 1.0}
 
 
 def test_the_probes_of_the_example_load(folder: Path) -> None:

@@ -6,12 +6,15 @@ from typing import Any
 import pytest
 
 from configs import EXAMPLE, ROOT
-from devsup.config import Log, Probe, Service
+from devsup.config import Check, Log, Probe, Service
 from devsup.config.schema import schema
 
 PUBLISHED = ROOT / "docs" / "devsup.schema.json"
 # What has no default: one of them is given, or it is nothing.
-WITHOUT = set("command target python editor http tcp sse path log never status field equals grows_within within".split())
+WITHOUT = set(
+    "command target python editor http ws tcp sse path log never status field equals grows_within within ready_within max_memory "
+    "body json pattern redirect receive mean median p95 max".split()
+)
 
 
 def test_the_published_one_is_up_to_date() -> None:
@@ -25,7 +28,7 @@ def test_the_example_names_it() -> None:
     assert EXAMPLE.parent / first.removeprefix("#:schema ") == PUBLISHED
 
 
-@pytest.mark.parametrize("kind", [Service, Probe, Log])
+@pytest.mark.parametrize("kind", [Service, Probe, Check, Log])
 def test_every_key_has_its_meaning_and_its_default(kind: type[Any]) -> None:
     keys = schema()["definitions"][kind.__name__]["properties"]
     assert list(keys) == list(kind.__struct_fields__)
@@ -46,4 +49,4 @@ def test_what_may_be_written_in_two_ways_is_two_alternatives() -> None:
 
 def test_keys_that_there_are_not_are_wrong() -> None:
     found = schema()
-    assert [each["additionalProperties"] for each in (found, *found["definitions"].values())] == [False] * 4
+    assert [each["additionalProperties"] for each in (found, *found["definitions"].values())] == [False] * 5
