@@ -69,6 +69,52 @@ def intended(command: Sequence[str], environ: Mapping[str, str]) -> list[tuple[s
     return [(host, int(port))] if _is_port(port) else []
 
 
+def served_at(command: Sequence[str], port: int, environ: Mapping[str, str], *, instead: bool) -> list[str] | None:
+    """The command, serving at this port (0: any free one); None where it is not known how that is said.
+
+    `instead` of the port that it names itself; without that, only where it names none: then None is also "leave it as it is".
+    """
+    name, words = _program(command)
+    known, head = _PROGRAMS.get(name), list(command[: len(command) - len(words)])
+    if known is None or (known.verb and known.verb not in words) or _has(words, (*known.never, *_HELP)):
+        return None
+    options = known.port or known.bind
+    named = name == "http.server" or any(_values(words, each) for each in options) or bool(_of_environ(known, environ))
+    if not options or (named and not instead):
+        return None
+    value = str(port) if known.port else f"{known.any_host or '127.0.0.1'}:{port}"
+    return [*head, *_without(words, (*known.port, *known.bind)), options[0], value]
+
+
+def _of_environ(known: _Program, environ: Mapping[str, str]) -> str:
+    return environ.get(f"{known.environ}PORT", "") if known.environ else ""
+
+
+def _without(words: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Without these options and their values."""
+    kept, is_value = list[str](), False
+    for word in words:
+        if is_value or word.partition("=")[0] in options:
+            is_value = not is_value and word in options
+        elif not any(not option.startswith("--") and word.startswith(option) for option in options):
+            kept.append(word)
+    return kept
+
+
+def module_files(command: Sequence[str]) -> list[str]:
+    """The files, relative to its folder, that the program itself may be in: of scripts, modules, and MODULE:APP."""
+    found = list[str]()
+    for before, word in pairwise(["", *command]):
+        if word.endswith(".py"):
+            found.append(word)
+        dotted = re.fullmatch(r"([A-Za-z_][\w.]*):[\w.]+(\(.*\))?", word)
+        name = dotted[1] if dotted is not None else word if before in {"-m", "--app"} else ""
+        if name and name != _TARGET:
+            path = name.replace(".", "/")
+            found += [f"{each}{end}" for each in (path, f"src/{path}") for end in (".py", "/__init__.py", "/__main__.py")]
+    return found
+
+
 def meet(one: str, other: str) -> bool:
     """Whether a client that means one of these hosts could reach a listener on the other: the same, all, or localhost's two."""
     return one == other or bool(_EVERY & {one, other}) or {one, other} <= _LOCALHOST
