@@ -1,4 +1,4 @@
-"""python -m bench [reload] [start] [rps] [idle] [help] [output] [--json FILE], or peers: measures, and exits with 0."""
+"""python -m bench [reload] [start] [check] [rps] [idle] [help] [output] [--json FILE], or peers: measures, and exits with 0."""
 
 import argparse
 import signal
@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import harness, help, idle, output, peers, reload, report, rps, start  # noqa: A004 -- named as it is asked for
+from bench import check, harness, help, idle, output, peers, reload, report, rps, start  # noqa: A004 -- named as it is asked for
 
 BENCHMARKS: dict[str, Callable[[], list[report.Result]]] = {
     "reload": reload.measure,
     "start": start.measure,
+    "check": check.measure,
     "rps": rps.measure,
     "idle": idle.measure,
     "help": help.measure,

@@ -86,7 +86,7 @@ class Hangs:
         told, looked, looks = SLOW, 0.0, current.spawned + SLOW
         while not await _within(current.serves, looks - time.monotonic()):
             seconds = time.monotonic() - current.spawned
-            doing = await self._doing(current)
+            doing = await self.doing(current)
             parts[doing] += seconds - looked
             looked = seconds
             # Before there is a link, what it waits for is interrupted by a look; what never serves is left alone.
@@ -108,9 +108,9 @@ class Hangs:
 
     async def look(self, current: Current) -> None:
         """Who asks while it starts is told where it is."""
-        self._supervisor.front.doing = await self._doing(current)
+        self._supervisor.front.doing = await self.doing(current)
 
-    async def _doing(self, current: Current) -> str:
+    async def doing(self, current: Current) -> str:
         """What the main thread of the innermost process does; empty where it cannot be told."""
         dumps = await self._dumps(current)
         threads = stacks.parse(next(reversed(dumps.values()))) if dumps else []

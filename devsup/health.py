@@ -66,6 +66,7 @@ class Health:
         self._probes, self._cwd, self._environment, self._url, self._tell = probes, cwd, environment, url, tell
         self.reason = "it has not been asked yet" if READY in probes else ""  # why it is not ready
         self.verdicts: dict[str, Verdict] = {name: Well() for name in probes if name != READY}
+        self.unproved = set(self.verdicts)  # those that have not seen yet what they are there to see
         self._clock, self._ears = _Clock(), _Ears(probes)
         self._going = anyio.Event()
         self._going.set()
@@ -119,6 +120,8 @@ class Health:
     def _say(self, name: str, judge: Judge) -> None:
         before, verdict = self.verdicts[name], judge.verdict(self._clock.now())
         self.verdicts[name] = verdict
+        if name in self.unproved and not judge.not_yet(self._clock.now()):
+            self.unproved.discard(name)
         if type(before) is not type(verdict):
             self._tell(name, verdict)
 

@@ -53,6 +53,8 @@ class Options:
     take_over: bool = False
     is_alone: bool = True  # else one of a team's
     retries: bool = False  # a failed start is tried again: the config asks for restarts
+    stops_by_signal: bool = False  # as a container is stopped, not by the agent
+    ear: Callable[[bytes], None] | None = None  # is given whole lines that it prints, from the first on, in a thread
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,12 @@ class Style:
     log_format: Literal["text", "json"] = "text"
     only: tuple[str, ...] = ()  # the services that are shown; none: all
     detached: bool = False  # nobody looks, but may attach: programs get terminals all the same
+    headless: bool = False  # nobody looks or types, ever: no terminals, no keys, and only --verbose shows what happens
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether neither events nor output are shown."""
+        return self.headless and self.level != "verbose"
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,7 @@ class Plan:
     take_over: bool = False
     loop_block_warn: float = 1.0
     stop_signal: int = signal.SIGTERM
+    stops_by_signal: bool = False
     ports: tuple[int, ...] = ()  # that the config names
     is_portless: bool = False  # neither config nor command name a port: it may well serve nobody
 
@@ -141,6 +150,7 @@ def make_plan(options: Options, found: Interpreter) -> Plan:
         take_over=options.take_over,
         loop_block_warn=service.loop_block_warn,
         stop_signal=signal.Signals[f"SIG{service.stop_signal}"],
+        stops_by_signal=options.stops_by_signal,
         ports=service.port,
         is_portless=not (options.is_alone or service.port or intended(command, start)),
         interpreter=found.path,
@@ -265,7 +275,7 @@ def launch(services: Sequence[Options], style: Style) -> Iterator[Launched]:
         name_width = max(len(plan.worker(1) or plan.name) for _, plan, _ in plans)
         voices = _voices(services, logs, style, name_width)
         berths = [
-            stack.enter_context(_berth(options, plan, found, quarters, number, Terminal(output, voice, detached=style.detached)))
+            stack.enter_context(_berth(options, plan, found, quarters, number, _terminal(output, voice, style)))
             for number, ((options, plan, found), voice) in enumerate(zip(plans, voices, strict=True))
         ]
         stack.enter_context(berths[0].terminal.single_keys())
@@ -305,7 +315,7 @@ def _planned(options: Options) -> tuple[Plan, Interpreter]:
 
 def _output(style: Style, *, is_alone: bool) -> Output:
     screen = None
-    if not is_alone:
+    if not is_alone and not style.headless:
         from devsup.system.screen import Screen  # noqa: PLC0415 - one service writes by itself
 
         with suppress(OSError):  # another user's terminal, or no such thing: then it is written as it is
@@ -313,15 +323,20 @@ def _output(style: Style, *, is_alone: bool) -> Output:
     return Output(json_line if style.log_format == "json" else None, screen)
 
 
+def _terminal(output: Output, voice: Voice, style: Style) -> Terminal:
+    return Terminal(output, voice, detached=style.detached, headless=style.headless)
+
+
 def _voices(services: Sequence[Options], logs: Sequence[LogFile], style: Style, width: int) -> Iterator[Voice]:
     """Each service's; one of a team's has a column of this width for the names."""
     colour = os.isatty(1) and not os.environ.get("NO_COLOR")
     for number, (each, log) in enumerate(zip(services, logs, strict=True)):
-        shown = not style.only or each.name in style.only
+        shown = not style.is_silent and (not style.only or each.name in style.only)
         prefix = "" if each.is_alone else f"{{:<{width}}} | "
         if colour and prefix:
             prefix = painted(prefix, number)
-        yield Voice(each.name, prefix=prefix, log=log, shown=shown)
+        ears = [each.ear] if each.ear is not None else []
+        yield Voice(each.name, prefix=prefix, log=log, shown=shown, ears=ears)
 
 
 @contextmanager

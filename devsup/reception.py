@@ -139,7 +139,7 @@ class Reception:
         """A first start comes to nothing where somebody is in its way, unless it can do without that address."""
         current = self._supervisor.workers.get(link.generation)  # it may be gone by now
         if taken is not None and current is not None and link.generation == 1 and not current.listened and current.ready is None:
-            current.refused = events.Refused(problem=taken.problem, remedy=taken.remedy, code=taken.exit_code)
+            current.refused = events.Refused(problem=taken.problem, remedy=taken.remedy, code=taken.exit_code, taken=True)
 
     def _on_listening(self, link: Link, message: Message, fds: list[int]) -> list[int]:
         sock = adopt(fds.pop(0), message["family"])

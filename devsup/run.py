@@ -27,7 +27,7 @@ from devsup.team import Member, Team
 from devsup.working import Working
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from anyio.abc import TaskGroup
 
@@ -39,15 +39,22 @@ if TYPE_CHECKING:
 _SHOWN, _TOLD_AGAIN = 0.1, 1.0  # seconds between two looks at the last row, when something changes and when nothing does
 
 
-def run(launched: Launched, spawned_at: float, is_up: Callable[[str], None] = lambda _: None) -> int:
+def run(
+    launched: Launched,
+    spawned_at: float,
+    is_up: Callable[[str], None] = lambda _: None,
+    until: Callable[[Team], Awaitable[int]] = Team.over,
+) -> int:
     """Run all services to their end; the first worker of a single one was spawned at `spawned_at` (monotonic).
 
-    `is_up` is told the path of the control socket, once that is there.
+    `is_up` is told the path of the control socket, once that is there; `until` returns the exit code when all is over.
     """
-    return anyio.run(_run, launched, spawned_at, is_up)
+    return anyio.run(_run, launched, spawned_at, is_up, until)
 
 
-async def _run(launched: Launched, spawned_at: float, is_up: Callable[[str], None]) -> int:
+async def _run(
+    launched: Launched, spawned_at: float, is_up: Callable[[str], None], until: Callable[[Team], Awaitable[int]]
+) -> int:
     first = (launched.first, spawned_at) if launched.first is not None else None
     async with AsyncExitStack() as stack:
         log = stack.enter_context(event_log(launched.berths[0].options.project))
@@ -57,7 +64,7 @@ async def _run(launched: Launched, spawned_at: float, is_up: Callable[[str], Non
             member = Member(berth, team, partial(_serve, launched=launched, first=first))
             team.add(member)
             member.bus.subscribe(log or _nothing)
-            member.bus.subscribe(_console(launched, berth))
+            member.bus.subscribe(_nothing if launched.style.is_silent else _console(launched, berth))
             member.bus.subscribe(_teller(berth.owner))
             if log is None and launched.style.level == "verbose":
                 member.bus.publish(events.Trouble(text=f"the event log cannot be written in {berth.options.project}"))
@@ -70,7 +77,7 @@ async def _run(launched: Launched, spawned_at: float, is_up: Callable[[str], Non
         terminal = launched.berths[0].terminal
         if terminal.is_tty:
             tasks.start_soon(terminal.read_keys, _keys(team, launched, tasks), [berth.terminal for berth in launched.berths])
-        code = await team.over()
+        code = await until(team)
         tasks.cancel_scope.cancel()
     return code
 

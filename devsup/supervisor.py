@@ -265,7 +265,8 @@ class Supervisor:
             self.bus.publish(events.WorkerFailed(generation, ended, str(exc), self.plan.is_final, serving))
             self.put(words.WorkerExited(generation, ended, time.monotonic()))
             return
-        async with worker(spawned, generation, token, self.terminal, self.plan.stop_signal) as handle:
+        how, by_signal = self.plan.stop_signal, self.plan.stops_by_signal
+        async with worker(spawned, generation, token, self.terminal, how, stops_by_signal=by_signal) as handle:
             current.handle = handle
             current.started.set()
             self.reloads.mark("forked" if current.forked else "spawned", time.monotonic())

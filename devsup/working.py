@@ -59,6 +59,11 @@ class Working:
         verdicts = health.verdicts.items() if health is not None else ()
         return {name: verdict.reason for name, verdict in verdicts if not isinstance(verdict, Well)}
 
+    def proves(self, name: str) -> bool:
+        """Whether this probe has seen of the current worker what it is there to see, such as a growth."""
+        health, _ = self._healths.get(self._supervisor.current.generation, (None, None))
+        return health is not None and name not in health.unproved
+
     async def _watch(self, current: Current) -> None:
         """One worker, from its spawn to its end."""
         plan, ears = self._supervisor.plan, self._supervisor.terminal.voice.ears
@@ -66,7 +71,7 @@ class Working:
         def tell(name: str, verdict: Verdict) -> None:
             self._supervisor.tasks.start_soon(self._tell, current, name, verdict)
 
-        health = Health(self._probes, plan.cwd, plan.environment, lambda: self._url(current), tell)
+        health = Health(self._probes, plan.cwd, plan.environment, lambda: self.url(current), tell)
         ears.append(health.feed)
         try:
             with anyio.CancelScope() as scope:
@@ -85,7 +90,7 @@ class Working:
         if current.ready is None and self._supervisor.plan.is_portless and not current.listened:
             self._supervisor.ready(current, "foreign", "", [], [])
 
-    def _url(self, current: Current) -> str:
+    def url(self, current: Current) -> str:
         """Where the worker answers; nothing until it does."""
         if current.told is None:
             return ""

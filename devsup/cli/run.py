@@ -11,7 +11,6 @@ import click
 from devsup.cli.options import says
 
 if TYPE_CHECKING:
-    from devsup.config import Config, Service
     from devsup.errors import DevsupError
 
 _SECONDS = click.FloatRange(min=0, min_open=True)
@@ -70,35 +69,13 @@ def run(
     """
     import time
 
-    import msgspec
-
     from devsup import config as configs
-    from devsup.errors import DevsupError, UsageError
-    from devsup.launch import Options, Style, launch
+    from devsup.cli.services import folder, of_command
+    from devsup.errors import DevsupError
+    from devsup.launch import Style, launch
 
-    start = cwd or Path.cwd()
-    if not start.is_dir():
-        raise UsageError(f"There is no folder {start}.", "Name one that exists with --cwd.")
-    config = configs.load(start)
-    name, chosen = (
-        configs.choose(config, service) if service or not command or len(config.services) == 1 else ("app", configs.Service())
-    )
-    changes = {key: value for key, value in given.items() if value not in (None, ())}
-    configs.check_probe(changes.get("probe", chosen.probe))
-    chosen = msgspec.structs.replace(chosen, **changes)
-    words = _words(command, config, name, chosen)
-    base = start if cwd or config.path is None or (command and not service) else config.path.parent / chosen.cwd
-    if not base.is_dir():
-        raise UsageError(f"{config.path}: services.{name}.cwd is {base}, which is no folder.", "Create it, or correct the line.")
-    options = Options(
-        name=name,
-        service=chosen,
-        command=words,
-        cwd=base.resolve(),
-        project=(base if config.path is None or base == start else config.path.parent).resolve(),
-        config=config.path,
-        take_over=take_over,
-    )
+    config = configs.load(folder(cwd))
+    options = of_command(config, command, given, cwd=cwd, service=service, take_over=take_over)
     try:
         with launch([options], Style(level=level or "normal", log_format=log_format)) as launched:
             spawned_at = time.monotonic()
@@ -107,7 +84,7 @@ def run(
             code = run_service(launched, spawned_at)
     except DevsupError as exc:
         if log_format == "json":
-            _refuse(name, exc)
+            _refuse(options.name, exc)
         raise
     sys.exit(code)
 
@@ -121,21 +98,3 @@ def _refuse(name: str, exc: DevsupError) -> NoReturn:
     refused = events.Refused(problem=exc.problem, remedy=exc.remedy, code=exc.exit_code)
     click.echo(events.to_json(time.time(), name, refused).decode())
     sys.exit(exc.exit_code)
-
-
-def _words(command: tuple[str, ...], config: Config, name: str, chosen: Service) -> tuple[str, ...]:
-    """The command to run. Raises UsageError where there is none."""
-    from devsup.errors import UsageError
-
-    words = command or chosen.words
-    if not words and name in config.services:
-        raise UsageError(
-            f"{config.path}: services.{name} has no command.",
-            f'Add one: command = ["uvicorn", "main:app"], or name it: devsup run --service {name} COMMAND.',
-        )
-    if not words:
-        raise UsageError(
-            "There is nothing to run.",
-            'Name the command or the app: "devsup run uvicorn main:app" or "devsup run main:app".',
-        )
-    return words

@@ -15,7 +15,6 @@ from devsup.cli.options import Duration, says
 
 if TYPE_CHECKING:
     from devsup.config import Config
-    from devsup.launch import Options
     from devsup.system.owner import Record
 
 _UP = "DEVSUP_UP"  # the descriptor on which a detached devsup says that it can be asked
@@ -46,6 +45,7 @@ def start(
     import time
 
     from devsup import config as configs
+    from devsup.cli.services import of_config
     from devsup.cli.status import report
     from devsup.client import Client
     from devsup.launch import Style, launch
@@ -58,7 +58,7 @@ def start(
     if services and _UP not in os.environ and (record := _told(config, services)):
         with closing(Client(record.control, record.pid)) as asking:
             sys.exit(report(asking, services, "ready", timeout) if detach else 0)
-    options = [_options(config, name, take_over=take_over) for name in chosen]
+    options = [of_config(config, name, take_over=take_over) for name in chosen]
     if detach and _UP not in os.environ:
         sys.exit(_detach(list(chosen), timeout))
     if _UP in os.environ:
@@ -129,25 +129,3 @@ def _is_up(control: str) -> None:
         for said in (1, 2):  # nobody will read on
             os.dup2(nowhere, said)
         os.close(nowhere)
-
-
-def _options(config: Config, name: str, *, take_over: bool) -> Options:
-    from devsup.errors import UsageError
-    from devsup.launch import Options
-
-    service, project = config.services[name], config.path.parent if config.path is not None else Path.cwd()
-    cwd = project / service.cwd
-    if not cwd.is_dir():
-        where = config.origin(name, "cwd")
-        raise UsageError(f"{where}: services.{name}.cwd is {cwd}, which is no folder.", f"Create it: mkdir -p {cwd}")
-    return Options(
-        name=name,
-        service=service,
-        command=service.words,
-        cwd=cwd.resolve(),
-        project=project.resolve(),
-        config=config.path,
-        take_over=take_over,
-        is_alone=False,
-        retries=config.origin(name, "restart") != "default" and service.restart != "never",
-    )

@@ -100,16 +100,16 @@ async def _get(url: str, accept: str) -> AsyncIterator[httpx.Response]:
     module: Any = await anyio.to_thread.run_sync(importlib.import_module, "httpx")  # 0.1 s, the first time
     try:
         async with (
-            module.AsyncClient(trust_env=False, timeout=None, verify=_tls()) as client,
+            module.AsyncClient(trust_env=False, timeout=None, verify=tls()) as client,
             client.stream("GET", url, headers={**_HEAD, "Accept": accept}) as response,
         ):
             yield response
     except (module.HTTPError, module.InvalidURL) as exc:
-        raise CheckError(_why(exc)) from exc
+        raise CheckError(why(exc)) from exc
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def tls() -> ssl.SSLContext:
     """Developers' certificates are their own; whether the service answers is asked, not who it is."""
     import ssl  # noqa: PLC0415 - as httpx
 
@@ -118,8 +118,8 @@ def _tls() -> ssl.SSLContext:
     return context
 
 
-def _why(exc: BaseException) -> str:
-    """The innermost cause, in a word where there is one."""
+def why(exc: BaseException) -> str:
+    """Of a failed question, as of CheckError: the innermost cause, in a word where there is one."""
     while True:
         inner = exc.exceptions[0] if isinstance(exc, BaseExceptionGroup) else exc.__cause__ or exc.__context__
         if inner is None:
@@ -142,7 +142,7 @@ async def tcp(host: str, port: int, timeout: float) -> None:
     except TimeoutError:
         raise CheckError(f"has no answer after {timeout:g} s") from None
     except OSError as exc:
-        raise CheckError(_why(exc)) from exc
+        raise CheckError(why(exc)) from exc
 
 
 async def size(path: str, timeout: float) -> int | None:

@@ -133,7 +133,7 @@ def spawn(
             env=env,
             start_new_session=True,
             close_fds=False,  # what devsup was given is the program's (--fd, a shell's <(…)); ours close by themselves
-            preexec_fn=control if streams.stdin is not None else None,  # noqa: PLW1509 - one ioctl, after setsid
+            preexec_fn=control if streams.tty else None,  # noqa: PLW1509 - one ioctl, after setsid
         )
     except (OSError, ValueError, subprocess.SubprocessError) as exc:
         for master in streams.masters:

@@ -48,10 +48,10 @@ class Streams:
 class Terminal:
     """devsup's terminal, where it has one; piped, workers get pipes and there are no keys."""
 
-    def __init__(self, output: Output, voice: Voice, *, detached: bool = False) -> None:
+    def __init__(self, output: Output, voice: Voice, *, detached: bool = False, headless: bool = False) -> None:
         self._output, self.voice = output, voice
-        self.is_tty = os.isatty(0) and os.isatty(1)
-        self.gives_ttys = self.is_tty or detached
+        self.is_tty = not headless and os.isatty(0) and os.isatty(1)
+        self.gives_ttys, self._headless = self.is_tty or detached, headless
         self.prompting = False
         self._has_keys = False
         self._waiting: CancelScope | None = None  # for a key
@@ -101,7 +101,8 @@ class Terminal:
             out_read, out_write = os.pipe()
             err_read, err_write = os.pipe()
             channels = (self._output.add(out_read, to_out, "stdout", voice), self._output.add(err_read, to_err, "stderr", voice))
-            return Streams(None, out_write, err_write, channels)
+            nobody = os.open(os.devnull, os.O_RDONLY) if self._headless else None
+            return Streams(nobody, out_write, err_write, channels)
         master, slave = self._pair()
         out = self._output.add(os.dup(master), to_out, "stdout", voice)
         if os.isatty(2) or not self.is_tty:

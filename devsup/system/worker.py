@@ -37,6 +37,7 @@ class WorkerHandle:
     streams: Streams
     tree: Tree
     stop_signal: int = signal.SIGTERM
+    stops_by_signal: bool = False
     links: list[Link] = field(default_factory=list)
     _alone: bool = False
     _looking: anyio.Lock = field(default_factory=anyio.Lock)
@@ -62,11 +63,11 @@ class WorkerHandle:
 
     async def stop(self, *, cut: bool, final: bool) -> None:
         """Ask it to end: over the link, else by one signal (DESIGN 9). After a `final` stop no worker follows."""
-        if self.serving():
+        if self.serving() and not self.stops_by_signal:
             await self.tell("stop", cut=cut, final=final)
             return
         await anyio.to_thread.run_sync(self.tree.members)  # now, while every parent still runs
-        if self.links:
+        if self.links or self.stops_by_signal:
             self._signal_main(self.stop_signal)
         else:
             self._told = self.tree.signal_group(self.stop_signal)
@@ -118,10 +119,17 @@ class WorkerHandle:
 
 @asynccontextmanager
 async def worker(
-    spawned: Spawned, generation: int, token: str, terminal: Terminal, stop_signal: int = signal.SIGTERM
+    spawned: Spawned,
+    generation: int,
+    token: str,
+    terminal: Terminal,
+    stop_signal: int = signal.SIGTERM,
+    *,
+    stops_by_signal: bool = False,
 ) -> AsyncIterator[WorkerHandle]:
     """Own a process that was just spawned; when the block ends nothing of its tree is left."""
-    handle = WorkerHandle(generation, spawned.process, spawned.streams, Tree(spawned.process.pid, token), stop_signal)
+    tree = Tree(spawned.process.pid, token)
+    handle = WorkerHandle(generation, spawned.process, spawned.streams, tree, stop_signal, stops_by_signal)
     try:
         yield handle
     finally:

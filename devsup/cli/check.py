@@ -1,0 +1,230 @@
+"""`devsup check`: does it start, answer, and stay up? The smoke check for CI."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+from msgspec import structs
+
+from devsup.cli.options import Duration, in_colour
+from devsup.events import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from devsup.config import Config
+    from devsup.events import Outcome, Round
+    from devsup.launch import Options
+    from devsup.smoke import Names, Wishes
+
+_USAGE, _TAKEN, _INTERRUPTED = 2, 6, 130  # exit codes
+_WORST_FIRST = (_USAGE, _TAKEN, 3, 4, 5, 1)
+_ONCE = frozenset({"only", "repeat", "as_json", "junit", "verbose", "command"})  # not of a check that is made again alone
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option("--only", metavar="NAME", multiple=True, help="Make this check alone, NAME or SERVICE.NAME. Repeatable.")
+@click.option("--hold", type=Duration(), default="3s", help="How long it has to stay up. Default: 3s.")
+@click.option("--timeout", type=Duration(), help="Until it is ready. Default: start_timeout, 60s.")
+@click.option("--repeat", type=click.IntRange(min=1), default=1, metavar="N", help="Start and stop it N times.")
+@click.option("--reload-test", is_flag=True, help="Also save a file of a copy of the project during a request.")
+@click.option("--port", type=click.IntRange(0, 65535), help="In place of its own; 0: any free one.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Also write JUnit's XML there.")
+@click.option("--verbose", "-v", is_flag=True, help="Show every check, and what is printed.")
+@click.option("--file", "-f", type=click.Path(path_type=Path), help="A devsup.toml of any name, or a Procfile.")
+@click.option("--env-file", "env_files", metavar="FILE", multiple=True, help="Set its variables. Repeatable.")
+@click.option("--python", metavar="PYTHON", help="Interpreter or virtual environment. Default: VIRTUAL_ENV, .venv, PATH.")
+@click.option("--cwd", type=click.Path(file_okay=False, path_type=Path), help="Folder to run in.")
+@click.option("--service", metavar="NAME", help="The service in devsup.toml to take the settings of.")
+@click.argument("command", metavar="[TARGET | COMMAND… | SERVICE…]", nargs=-1, type=click.UNPROCESSED)
+def check(  # noqa: PLR0917 - click passes them by name
+    command: tuple[str, ...],
+    only: tuple[str, ...],
+    hold: float,
+    timeout: float | None,
+    repeat: int,
+    reload_test: bool,
+    port: int | None,
+    as_json: bool,
+    junit: Path | None,
+    verbose: bool,
+    file: Path | None,
+    cwd: Path | None,
+    service: str | None,
+    **given: Any,
+) -> None:
+    """Start it, check it, and stop it: TARGET or COMMAND, or SERVICES of devsup.toml; without any, all of them.
+
+    \b
+    Exits with 0 where all is well, with 1 where a check failed, 2 for bad usage, 3 where it did not start,
+    4 where it did not become ready, 5 where it did not stay up, 6 where its port is taken.
+    """  # noqa: D301 - click looks for the character, which keeps the lines apart
+    from devsup import config as configs
+    from devsup.cli.services import folder
+    from devsup.smoke import Names, Wishes
+
+    began, since = time.time(), time.monotonic()
+    config = configs.load_file(file) if file else configs.load(folder(cwd))
+    services = _services(config, command, given, cwd, service)
+    names = Names({each.name: each.service for each in services}, only, ("reload",) if reload_test else ())
+    limit = timeout if timeout is not None else max(each.service.start_timeout for each in services)
+    voice = _Voice(services, names, as_json=as_json, verbose=verbose)
+    try:
+        rounds = _rounds(services, Wishes(names, hold, limit), voice, repeat=repeat, port=port, reload_test=reload_test)
+    except KeyboardInterrupt:
+        voice.clear()
+        click.echo("devsup: interrupted; all that was started is ended", err=True)
+        sys.exit(_INTERRUPTED)
+    code = next((code for code in _WORST_FIRST if any(each.code == code for each in _bad(rounds))), 0)
+    words = shlex.join(["devsup", *sys.argv[1:]])
+    report = Report(command=words, began=began, seconds=time.monotonic() - since, rounds=rounds, code=code)
+    _write(report, junit, voice.base)
+    voice.conclude(report)
+    sys.exit(code)
+
+
+def _services(
+    config: Config, command: tuple[str, ...], given: dict[str, Any], cwd: Path | None, service: str | None
+) -> list[Options]:
+    """Those that are named, with all that they depend on; or the command as one."""
+    from devsup import config as configs
+    from devsup.cli.services import of_command, of_config
+
+    if service is None and cwd is None and config.services and set(command) <= config.services.keys():
+        chosen = [of_config(config, name) for name in configs.choose_all(config, command)]
+        changes = {key: value for key, value in given.items() if value not in (None, ())}
+        return [replace(each, service=structs.replace(each.service, **changes)) for each in chosen]
+    return [of_command(config, command, given, cwd=cwd, service=service, verb="check")]
+
+
+def _rounds(
+    services: list[Options], wishes: Wishes, voice: _Voice, *, repeat: int, port: int | None, reload_test: bool
+) -> list[Round]:
+    from devsup import smoke
+    from devsup.guard import TakenError
+
+    alone = _again()
+    told = smoke.Told(voice.outcome, voice.progress)
+    checked = [smoke.prepared(each, port, os.environ, alone=len(services) == 1) for each in services]
+    rounds: list[Round] = []
+    for number in range(repeat):
+        voice.begin(number + 1, repeat)
+        began = time.monotonic()
+        try:
+            rounds.append(smoke.run_round(checked, wishes, alone, told, shown=voice.verbose))
+        except TakenError as exc:
+            rounds.append(smoke.refused(services[0], exc, time.monotonic() - began, _TAKEN))
+            voice.outcome(rounds[-1].outcomes[0])
+        if any(each.code in {_USAGE, _TAKEN} for each in _bad(rounds)):
+            return rounds
+    if reload_test and not _bad(rounds):
+        rounds.append(smoke.run_reload(_reloading(services), wishes, alone, told, shown=voice.verbose))
+    return rounds
+
+
+def _reloading(services: list[Options]) -> Options:
+    """The one of which --reload-test saves a file. Raises UsageError where there are several."""
+    from devsup import smoke
+    from devsup.errors import UsageError
+
+    if len(services) > 1:
+        names = ", ".join(each.name for each in services)
+        raise UsageError(f"--reload-test is of one service, and these are {names}.", "Name it: devsup check --reload-test NAME")
+    return replace(services[0], command=smoke.prepared(services[0], None, os.environ, alone=True).command)
+
+
+def _bad(rounds: Sequence[Round]) -> list[Outcome]:
+    return [outcome for each in rounds for outcome in each.outcomes if outcome.is_bad]
+
+
+def _again() -> list[str]:
+    """The words of this very command, but for what says how often, which checks, and where to write."""
+    context = click.get_current_context()
+    words = ["devsup"]
+    for option in context.command.params:
+        name = option.name or ""
+        if name not in _ONCE and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            value = context.params[name]
+            for each in value if isinstance(value, tuple) else (value,):
+                words += (
+                    [option.opts[0]] if each is True else [option.opts[0], f"{each:g}" if isinstance(each, float) else str(each)]
+                )
+    return [*words, *context.params["command"]]
+
+
+def _write(report: Report, junit: Path | None, base: Path) -> None:
+    """The files that were asked for. Raises UsageError for one that cannot be written."""
+    from devsup.errors import UsageError
+
+    if junit is not None:
+        from devsup.show.junit import as_junit
+
+        try:
+            junit.parent.mkdir(parents=True, exist_ok=True)
+            junit.write_bytes(as_junit(report, base))
+        except OSError as exc:
+            raise UsageError(f"{junit} cannot be written: {exc.strerror}.", "Name another file with --junit.") from exc
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        from devsup.show.github import annotations, summary
+
+        root = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd())
+        click.echo(annotations(report, root), nl=False, err=bool(click.get_current_context().params["as_json"]))
+        if path := os.environ.get("GITHUB_STEP_SUMMARY"):
+            with suppress(OSError), Path(path).open("a", encoding="utf-8", errors="replace") as file:
+                file.write(summary(report, base))
+
+
+class _Voice:
+    """Tells what is found, as it is found on a terminal or with --verbose, else what is bad, and the sum."""
+
+    def __init__(self, services: list[Options], names: Names, *, as_json: bool, verbose: bool) -> None:
+        from devsup.show.checks import Checks
+
+        self.verbose, self._as_json = verbose and not as_json, as_json
+        self.base = services[0].project
+        self._is_live, self._is_rewritten = sys.stdout.isatty(), sys.stderr.isatty() and not verbose
+        self._round = ""
+        several, width = len(services) > 1, shutil.get_terminal_size().columns if self._is_live else 0
+        labels = [f"{each.name}.{name}" if several else name for each in services for name in names.of(each.name)]
+        self._checks = Checks(self.base, colour=in_colour(), width=width, several=several, names=labels)
+
+    def begin(self, number: int, repeat: int) -> None:
+        """Another round."""
+        self._round = f"round {number} of {repeat}: " if repeat > 1 else ""
+
+    def progress(self, phase: str, limit: float) -> None:
+        """What is done now, on a line that the next one overwrites."""
+        if self._is_rewritten and not self._as_json:
+            click.echo(f"\r\x1b[2K  … {self._round}{phase}{f', up to {limit:.3g} s' if limit >= 1 else ''}", nl=False, err=True)
+
+    def clear(self) -> None:
+        """The line is free for others."""
+        if self._is_rewritten and not self._as_json:
+            click.echo("\r\x1b[2K", nl=False, err=True)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """One check is done."""
+        if not self._as_json and (self._is_live or self.verbose or outcome.is_bad):
+            self.clear()
+            click.echo(self._checks.outcome(outcome), nl=False, color=True)
+
+    def conclude(self, report: Report) -> None:
+        """All are."""
+        from devsup.show.checks import as_json
+
+        self.clear()
+        if self._as_json:
+            click.echo(as_json(report))
+        else:
+            click.echo(self._checks.latencies(report.rounds) + self._checks.summary(report), nl=False, color=True)
