@@ -74,9 +74,7 @@ class Supervisor:
         self.reloads = Reloads(bus, tasks, self.changes, self.ask.active, self._stop_limit)
         self.foreign = Foreign(self, plan.probe)
         self.forks = Forks(plan, bus, terminal, meeting, tasks, lambda: {**plan.environment()})
-        self.current = Current(
-            0, 0.0, BlackBox(meeting.box(0))
-        )  # the newest; with a handover another one may serve, or finish its work
+        self.current = Current(0, 0.0, BlackBox(meeting.box(0)))  # the newest; with a handover another one may serve
         self.workers: dict[int, Current] = {}  # all that run
         self._send, self._inbox = anyio.create_memory_object_stream[words.Fact](float("inf"))
         self.front = Front(bus, tasks, listeners, render)

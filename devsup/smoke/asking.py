@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import anyio
 import msgspec
@@ -101,7 +101,7 @@ class Asking:
         except checks.CheckError as exc:
             await self._failed(name, request, str(exc), began)
             return
-        problem = replies.wrong(_expected(check), self._reply(answer, str(check.http)))
+        problem = replies.wrong(self._expected(check), self._reply(answer, str(check.http)))
         if problem:
             await self._failed(name, request, problem, began)
             return
@@ -112,7 +112,7 @@ class Asking:
     async def problem(self, check: Check) -> str:
         """What is wrong with the answer to this request; empty where all is right."""
         try:
-            return replies.wrong(_expected(check), self._reply(await self._send(check), str(check.http)))
+            return replies.wrong(self._expected(check), self._reply(await self._send(check), str(check.http)))
         except checks.CheckError as exc:
             return str(exc)
 
@@ -124,7 +124,7 @@ class Asking:
 
     async def _scenario(self, name: str, check: Check) -> None:
         """The same request again and again; what is measured are the answers, right or wrong."""
-        began, request, expected = time.monotonic(), f"{check.method} {check.http}", _expected(check)
+        began, request, expected = time.monotonic(), f"{check.method} {check.http}", self._expected(check)
         times, problems = list[float](), list[str]()
         for number in range(check.warm_up + check.runs):
             try:
@@ -146,9 +146,15 @@ class Asking:
         else:
             self._subject.passed(name, told, began, request=request, latency=latency)
 
+    def _expected(self, check: Check) -> Expected:
+        status = {"least": check.status, "most": check.status} if check.status is not None else {}
+        redirect = urljoin(self._address(str(check.http)), check.redirect) if check.redirect is not None else None
+        return Expected(fields=check.fields, headers=check.has_headers, pattern=check.pattern, redirect=redirect, **status)
+
     def _reply(self, answer: Answer, path: str) -> Reply:
-        status, headers, body, seconds = answer
-        return Reply(url=self._address(path), status=status, headers=headers, body=body, seconds=seconds)
+        where = answer.headers.get("location", "")
+        location = urljoin(self._address(path), where) if where else ""
+        return Reply(status=answer.status, headers=answer.headers, body=answer.body, location=location)
 
     def _address(self, text: str) -> str:
         if text.startswith("/") and not self._url:
@@ -251,11 +257,6 @@ class Asking:
         path = urlsplit(request.partition(" ")[2]).path
         found = [each for each in await answers.active([self._subject.member]) if each.path == path and each.waits_in]
         return f"its code is in {found[0].waits_in}" if found else ""
-
-
-def _expected(check: Check) -> Expected:
-    status = {"least": check.status, "most": check.status} if check.status is not None else {}
-    return Expected(fields=check.fields, headers=check.has_headers, pattern=check.pattern, redirect=check.redirect, **status)
 
 
 def _told(request: str, answer: Answer) -> str:
