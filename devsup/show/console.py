@@ -230,7 +230,7 @@ class Console:
 
     def _short(self, path: str) -> str:
         relative = os.path.relpath(path, self._cwd)
-        home = str(Path.home())
+        home = os.path.expanduser("~")  # noqa: PTH111 - in a container the user may have none
         if not relative.startswith(".."):
             return relative
         return "~" + path.removeprefix(home) if path.startswith(home + "/") else path

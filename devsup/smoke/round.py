@@ -118,9 +118,9 @@ class Smoke:
         for named in self._wishes.names.of(subject.name).values():
             way = asking.way(named)
             if way is not None and named.check is not None and named.check.runs:
-                later.append(way)
+                later.append(partial(_make, subject, named.name, way))
             elif way is not None:
-                await way()
+                await _make(subject, named.name, way)
         return later
 
     async def _alone(self, subject: Subject, *, again: bool = False) -> None:
@@ -179,3 +179,11 @@ class Smoke:
         """Once devsup itself has let go of all."""
         if self._before and not self.is_interrupted:
             ends.freed(self._subjects, self._before)
+
+
+async def _make(subject: Subject, name: str, way: Callable[[], Awaitable[None]]) -> None:
+    """Make a check; what is wrong with that itself is told, too, and the others go on."""
+    try:
+        await way()
+    except Exception as exc:  # noqa: BLE001 - as said
+        subject.failed(name, f"It could not be made: {exc!r}")

@@ -210,9 +210,7 @@ many = { http = "/items", runs = 20, warm_up = 2, median = "2s", max = "10s" }
         1, {"own"}, GOOD + ROUTES, checks=one('{ http = "/items", has_headers = { content-type = "html" } }'), says="html"
     ),
     "wrong body": App(1, {"own"}, GOOD + ROUTES, checks=one('{ http = "/items", pattern = "nothing" }'), says="nothing like"),
-    "wrong redirect": App(
-        1, {"own"}, GOOD + ROUTES, checks=one('{ http = "/old", redirect = "/new" }'), says="/new expected"
-    ),
+    "wrong redirect": App(1, {"own"}, GOOD + ROUTES, checks=one('{ http = "/old", redirect = "/new" }'), says="/new expected"),
     "no redirect": App(1, {"own"}, GOOD + ROUTES, checks=one('{ http = "/items", redirect = "/x" }'), says="300 to 399 expected"),
     "no answer": App(1, {"own"}, GOOD + COUNT, checks=one('{ http = "/hangs", timeout = "1.8s" }'), says="no answer after 1.8 s"),
     "websocket": App(
