@@ -9,6 +9,7 @@ tells of it, with the diagnosis of its end. Scenarios come last, as they warm up
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
