@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from devsup.team import Team
 
 _LEFT_OUT = frozenset({".git", ".hg", ".svn", ".devsup", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox"})
-_LINKED = frozenset({".venv", "venv", "env", "node_modules"})  # large, and nobody's own code
+_LINKED = frozenset({"node_modules", "site-packages"})  # large, and nobody's own code; and virtual environments
 _LARGEST = 500 << 20  # bytes of a copy
 _SEEN, _UNDER_WAY = 10.0, 5.0  # seconds until a save is seen, until a request is
 _KEPT = 0.3  # seconds that a request goes on for after a reload has begun
@@ -83,7 +83,7 @@ class ReloadTest:
         began, plan = time.monotonic(), self._subject.member.berth.plan
         path = next((path for name in module_files(plan.command) if (path := Path(plan.cwd, name)).is_file()), None)
         if path is None:
-            self._subject.failed(NAME, "It cannot be told from the command which file to save", began)
+            self._subject.failed(NAME, "It cannot be told from the command which file to save: name the app as MODULE:APP", began)
             return
         marker = f"devsup reload test {os.urandom(4).hex()}"
         problem = await self._save_during_a_request(path, marker) or await self._new_code(marker, began)
@@ -167,26 +167,26 @@ class ReloadTest:
 
 
 def copied(project: Path, to: Path) -> Path:
-    """A copy of the project, without what is no code of its own; that is linked. Raises UsageError where it is too large."""
-    size = 0
+    """A copy of the project; what is large and no code of its own is linked. Raises UsageError where it is too large."""
+    size, linked = 0, list[Path]()
 
     def ignored(folder: str, names: list[str]) -> Sequence[str]:
         nonlocal size
+        inside = Path(folder)
+        libraries = [name for name in names if name in _LINKED or (inside / name / "pyvenv.cfg").is_file()]
+        linked.extend(inside / name for name in libraries)
         for name in names:
             with suppress(OSError):
-                size += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118 - thousands
+                size += (inside / name).lstat().st_size
         if size > _LARGEST:
-            raise UsageError(
-                f"{project} has more than {_LARGEST >> 20} MiB, too much to be copied for --reload-test.",
-                "Name the folder of the code alone: --cwd FOLDER.",
-            )
-        return [name for name in names if name in _LEFT_OUT or name in _LINKED]
+            problem = f"{project} has more than {_LARGEST >> 20} MiB, too much to be copied for --reload-test."
+            raise UsageError(problem, "Name the folder of the code alone: --cwd FOLDER.")
+        return [*libraries, *(name for name in names if name in _LEFT_OUT)]
 
     target = to / project.name
     shutil.copytree(project, target, symlinks=True, ignore=ignored, ignore_dangling_symlinks=True)
-    for name in _LINKED:
-        if (project / name).is_dir():
-            (target / name).symlink_to((project / name).resolve(), target_is_directory=True)
+    for each in linked:
+        (target / each.relative_to(project)).symlink_to(each, target_is_directory=True)
     return target
 
 
