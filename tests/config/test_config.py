@@ -310,7 +310,7 @@ def test_the_values_that_the_example_leaves_out_load_too(folder: Path) -> None:
 
 def test_the_examples_of_the_documentation_load(folder: Path) -> None:
     texts = re.findall(r"```toml\n(.*?)```", (EXAMPLE.parent / "docs" / "config.md").read_text("utf-8"), re.DOTALL)
-    assert len(texts) == 4
+    assert len(texts) == 5
     for text in texts:
         write(folder, text)
         assert load(folder).services

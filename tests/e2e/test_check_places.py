@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 import devsup
+from devsup.cli.check import check as command
+from devsup.config.values import BUILT_IN
 from harness import Answer, tool
 
 APP = """
@@ -137,3 +139,23 @@ def test_what_passes_is_in_the_junit_file_too(project: Path, ask: Callable[..., 
     assert suite is not None
     assert [each.attrib["name"] for each in suite.findall("testcase")][:2] == ["start", "ready"]
     assert suite.attrib["failures"] == "0"
+
+
+# The documentation
+
+
+DOCS = (Path(__file__).resolve().parents[2] / "docs" / "check.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_check_is_documented(name: str) -> None:
+    assert f"\n| `{name}` | " in DOCS
+
+
+def test_every_option_is_documented() -> None:
+    long = {option for each in command.params for option in each.opts if option.startswith("--")}
+    assert {option for option in long if f"`{option}" not in DOCS} == set()
+
+
+def test_every_exit_code_is_documented() -> None:
+    assert [code for code in range(7) if f"\n| {code} | " not in DOCS] == []
