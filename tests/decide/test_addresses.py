@@ -2,7 +2,7 @@
 
 import pytest
 
-from devsup.decide.addresses import intended, meet, same_command
+from devsup.decide.addresses import intended, meet, module_files, same_command, served_at
 
 SURE = {
     "uvicorn main:app": [("127.0.0.1", 8000)],
@@ -116,3 +116,46 @@ def test_who_is_in_whose_way(one: str, other: str, expected: bool) -> None:
 def test_the_same_command(one: str, other: str, expected: bool) -> None:
     assert same_command(one.split(), other.split(), "/app") is expected
     assert same_command(other.split(), one.split(), "/app") is expected
+
+
+@pytest.mark.parametrize(
+    ("command", "automatic", "chosen"),
+    [
+        ("uvicorn main:app", "uvicorn main:app --port 0", "uvicorn main:app --port 9000"),
+        ("uvicorn main:app --port 80 --reload", None, "uvicorn main:app --reload --port 9000"),
+        ("uvicorn main:app --port=80", None, "uvicorn main:app --port 9000"),
+        ("python -m uvicorn m:a", "python -m uvicorn m:a --port 0", "python -m uvicorn m:a --port 9000"),
+        ("uv run uvicorn m:a", "uv run uvicorn m:a --port 0", "uv run uvicorn m:a --port 9000"),
+        ("flask --app m run", "flask --app m run --port 0", "flask --app m run --port 9000"),
+        ("flask --app m run -p5000", None, "flask --app m run --port 9000"),
+        ("flask --app m routes", None, None),
+        ("gunicorn m:a", "gunicorn m:a --bind 127.0.0.1:0", "gunicorn m:a --bind 127.0.0.1:9000"),
+        ("gunicorn -b 0.0.0.0:80 m:a", None, "gunicorn m:a --bind 127.0.0.1:9000"),
+        ("uvicorn m:a --uds x", None, None),
+        ("python main.py", None, None),
+        ("node server.js", None, None),
+    ],
+)
+def test_a_command_at_another_port(command: str, automatic: str | None, chosen: str | None) -> None:
+    for port, instead, wanted in ((0, False, automatic), (9000, True, chosen)):
+        found = served_at(command.split(), port, {}, instead=instead)
+        assert found == (wanted.split() if wanted is not None else None)
+
+
+def test_a_port_of_the_environment_stays() -> None:
+    assert served_at(["uvicorn", "m:a"], 0, {"UVICORN_PORT": "80"}, instead=False) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "first"),
+    [
+        ("uvicorn a.b:app", "a/b.py"),
+        ("python main.py --x", "main.py"),
+        ("python -m pkg.server", "pkg/server.py"),
+        ("flask --app web run", "web.py"),
+        ("python -m devsup_agent.target main:app --port 0", "main.py"),
+        ("gunicorn main:make()", "main.py"),
+    ],
+)
+def test_the_files_that_a_program_may_be_in(command: str, first: str) -> None:
+    assert module_files(command.split())[0] == first
