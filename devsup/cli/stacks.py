@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+from pathlib import Path
 
 import click
 
@@ -34,7 +34,7 @@ def stacks(service: str | None, as_json: bool) -> None:
         click.echo(json.dumps(found if len(found) > 1 else found[0], indent=2))
         return
     colour = in_colour()
-    failures = Failures(lambda path: os.path.relpath(path, record.project), linked=colour, verbose=False)
+    failures = Failures(Path(record.project), linked=colour, verbose=False)
     for name, answer in answers.items():
         lines = failures.stacks([msgspec.convert(each, events.Stack) for each in answer])
         click.echo(as_text(lines, colour=colour, label=f"{name} › " if len(answers) > 1 else ""), nl=False, color=True)

@@ -16,7 +16,7 @@ _PERCENTILE = 0.95
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
-    """What is demanded: a status from `least` to `most`, fields of the JSON by path, expressions that occur in headers or the body.
+    """What is demanded: a status from `least` to `most`, fields of the JSON by path, expressions of headers or the body.
 
     `redirect` is a whole URL.
     """

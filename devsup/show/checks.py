@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from devsup.show.failures import Failures, plain
-from devsup.show.text import as_table, as_text
+from devsup.show.text import SEQUENCE, as_table, as_text, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,7 +28,6 @@ _MOST_LINES = 20  # of what was printed
 _LONGEST = 2000  # characters of one text
 _SEQUENCES = 8  # times as much is looked at, as colours do not count
 _LONGEST_LINE = 500  # characters of a line that was printed
-SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 _BREAK = re.compile(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+")
 
 
@@ -112,17 +110,6 @@ def readable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in one_line(text))
 
 
-def short(path: str, folder: Path) -> str:
-    """A path as the user would write it in this folder."""
-    relative, home = os.path.relpath(path or ".", folder), str(Path.home())
-    if not relative.startswith(".."):
-        return relative
-    return "~" + path.removeprefix(home) if path.startswith(home + "/") else path
-
-
-# -- for people -----------------------------------------------------------------------------------------------------------
-
-
 class Checks:
     """Renders outcomes as they come, and then all of them.
 
@@ -132,7 +119,7 @@ class Checks:
     def __init__(self, folder: Path, *, colour: bool, width: int, several: bool = False, names: Iterable[str] = ()) -> None:
         self._folder, self._colour, self._width, self._several = folder, colour, width, several
         self._pad = max((len(name) for name in names if len(name) <= _WIDEST), default=0)
-        self._failures = Failures(lambda path: short(path, folder), linked=colour, verbose=False)
+        self._failures = Failures(folder, linked=colour, verbose=False)
 
     def outcome(self, outcome: Outcome) -> str:
         """One line, and what is to know of a bad one."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from devsup import events
 from devsup.show.failures import Failures, plain, work
-from devsup.show.text import as_text
+from devsup.show.text import as_text, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +30,7 @@ class Console:
         self._started: events.ServiceStarted | None = None
         self._first = True
         self._restarted = self._refused = False
-        self._failures = Failures(self._short, linked=colour, verbose=level == "verbose")
+        self._failures = Failures(cwd, linked=colour, verbose=level == "verbose")
 
     def __call__(self, _at: float, _service: str, event: Event) -> None:
         """A subscriber of the bus."""
@@ -105,7 +104,7 @@ class Console:
         if self._is_brief:
             return lines
         if started is not None:
-            python = f"Python {event.python} {plain(self._short(started.interpreter))} ({plain(started.reason)}) · "
+            python = f"Python {event.python} {plain(short(started.interpreter, self._cwd))} ({plain(started.reason)}) · "
             lines.append(f"[dim]{python if event.python else ''}reload: {started.reload}[/dim]")
         if event.routes:
             routes = "1 route" if len(event.routes) == 1 else f"{len(event.routes)} routes"
@@ -134,9 +133,8 @@ class Console:
     def _broken(self, event: events.SyntaxBroken) -> list[str]:
         lines = []
         for file in event.files[:_MOST_FILES]:
-            lines.append(
-                f"[red]{plain(file.problem)}[/red] in {plain(self._short(file.path))}:{file.line}; the old code keeps serving"
-            )
+            where = f"{plain(short(file.path, self._cwd))}:{file.line}"
+            lines.append(f"[red]{plain(file.problem)}[/red] in {where}; the old code keeps serving")
             if file.source:
                 lines.append(f"[dim]  {plain(file.source.strip())}[/dim]")
         if len(event.files) > _MOST_FILES:
@@ -162,7 +160,7 @@ class Console:
             case events.ChangeIgnored(path=path, reason=reason, more=more) if not self._is_brief:  # else another may need it
                 also = f" and {more} more" if more else ""
                 reason = reason.replace("imported it", "imported them") if more else reason
-                return [f"[dim]{plain(self._short(path))}{also} changed; {plain(reason)}: no reload[/dim]"]
+                return [f"[dim]{plain(short(path, self._cwd))}{also} changed; {plain(reason)}: no reload[/dim]"]
             case events.RestartScheduled(delay=delay, crashes=crashes):
                 self._restarted = True
                 return [f"starting it again in {delay:.2f} s{f' (crash {crashes} within a minute)' if crashes > 1 else ''}"]
@@ -213,12 +211,12 @@ class Console:
     def _reloading(self, event: Event) -> list[str]:
         match event:
             case events.ReloadStarted(files=files):
-                names = ", ".join(plain(self._short(path)) for path in files[:3]) + (
+                names = ", ".join(plain(short(path, self._cwd)) for path in files[:3]) + (
                     f" and {len(files) - 3} more" if len(files) > 3 else ""
                 )
                 return [f"{names} changed: reload" if files else "reload"]
             case events.ReloadSuspended(files=files):
-                return [_suspended(plain(self._short(path))) for path in files[:_MOST_FILES]]
+                return [_suspended(plain(short(path, self._cwd))) for path in files[:_MOST_FILES]]
             case events.FirstAnswer(seconds=seconds) if self._level == "verbose":
                 return [f"[dim]  first answer {seconds * 1000:.0f} ms after the save[/dim]"]
             case events.ReloadCancelled(reason=reason):
@@ -227,13 +225,6 @@ class Console:
                 return [_learned(event)] if event.decision == "endless" or self._level == "verbose" else []
             case _:
                 return _guarding(event)
-
-    def _short(self, path: str) -> str:
-        relative = os.path.relpath(path, self._cwd)
-        home = os.path.expanduser("~")  # noqa: PTH111 - in a container the user may have none
-        if not relative.startswith(".."):
-            return relative
-        return "~" + path.removeprefix(home) if path.startswith(home + "/") else path
 
 
 _LOUD = (

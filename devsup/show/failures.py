@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from devsup import events
 from devsup.show.frames import folded, summary
+from devsup.show.text import short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from devsup.events import Event
 
@@ -24,17 +25,17 @@ _THEN = {
 
 
 class Failures:
-    """Renders them in rich's markup; `short` writes a path as the user would, `linked` makes paths links (OSC 8)."""
+    """Renders them in rich's markup; paths are shown from `folder` on, `linked` makes them links (OSC 8)."""
 
-    def __init__(self, short: Callable[[str], str], *, linked: bool, verbose: bool) -> None:
-        self._short, self._links, self._verbose = short, linked, verbose
+    def __init__(self, folder: Path, *, linked: bool, verbose: bool) -> None:
+        self._folder, self._links, self._verbose = folder, linked, verbose
         self._last: list[str] = []  # stacks that were shown with a stall
 
     def why(self, diagnosis: events.Diagnosis) -> list[str]:
         """The cause, the code around the place, how it came there, and what to do."""
         lines, place = [f"[red]{plain(diagnosis.text)}[/red]"], diagnosis.place
         if place is not None:
-            if f"{self._short(place.file)}:{place.line}" not in diagnosis.cause:
+            if f"{short(place.file, self._folder)}:{place.line}" not in diagnosis.cause:
                 lines.append(f"  {self._linked_place(place)}")
             width = len(str(diagnosis.code[-1][0])) if diagnosis.code else 0
             for number, text in diagnosis.code:
@@ -55,7 +56,7 @@ class Failures:
         return lines
 
     def _linked_place(self, place: events.Place) -> str:
-        text = f"{plain(self._short(place.file))}:{place.line}"
+        text = f"{plain(short(place.file, self._folder))}:{place.line}"
         return f"[link={Path(place.file).as_uri()}]{text}[/link]" if self._links and place.file.startswith("/") else text
 
     def hanging(self, event: Event) -> list[str]:

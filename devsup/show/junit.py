@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from devsup.show.checks import SEQUENCE, Checks, counts, one_line
+from devsup.show.checks import Checks, counts, one_line
+from devsup.show.text import SEQUENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,6 @@ import hashlib
 import html
 import json
 import os
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +16,7 @@ import msgspec
 
 from devsup.show import editors
 from devsup.show.frames import folded, summary
+from devsup.show.text import SEQUENCE
 
 if TYPE_CHECKING:
     from devsup.events import Diagnosis, Outage, Place
@@ -25,7 +25,6 @@ _STATIC = Path(__file__).with_name("static")
 _TITLE = "The server is not running"
 _LINES = 100  # of what it printed
 _LONGEST = 2000  # characters of a line
-_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))|\r")
 
 
 class Links(NamedTuple):
@@ -73,7 +72,7 @@ def escape(text: str) -> str:
 
 def _clean(text: str) -> str:
     """What a program has printed, without what only a terminal obeys."""
-    plain = _SEQUENCE.sub("", text)
+    plain = SEQUENCE.sub("", text).replace("\r", "")
     return "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in plain)
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from rich.text import Text
 
 _COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
+# What colours and titles are made of, for those that are no terminal.
+SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 _UNLIMITED = 10_000  # columns, where no terminal is in the way
 
 
@@ -23,7 +28,7 @@ def as_text(lines: Iterable[str], *, colour: bool, width: int = 200, label: str 
     text = io.StringIO()
     console = Console(file=text, force_terminal=colour, no_color=not colour, width=width, highlight=False)
     for line in lines:
-        console.print(Text.assemble((label, "bold cyan"), Text.from_markup(line)), soft_wrap=True)
+        console.print(Text.assemble((label, "bold cyan"), Text.from_markup(line, emoji=False)), soft_wrap=True)
     return text.getvalue()
 
 
@@ -45,6 +50,14 @@ def as_table(
         table.add_row(*(Text(cell) if isinstance(cell := row[number], str) else cell for number in filled))
     console.print(table)
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+def short(path: str, folder: Path) -> str:
+    """A path as the user would write it in this folder."""
+    relative, home = os.path.relpath(path or ".", folder), os.path.expanduser("~")  # noqa: PTH111 - the user may have none
+    if not relative.startswith(".."):
+        return relative
+    return "~" + path.removeprefix(home) if path.startswith(home + "/") else path
 
 
 def painted(name: str, number: int) -> str:

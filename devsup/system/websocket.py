@@ -45,7 +45,7 @@ _NORMAL, _PROTOCOL, _NO_TEXT, _TOO_LARGE = 1000, 1002, 1007, 1009
 
 @asynccontextmanager
 async def connect(url: str, headers: Mapping[str, str] | None, timeout: float) -> AsyncIterator[WebSocket]:
-    """A connection to ws://, wss://, http:// or https://, whose certificate nobody looks at; each wait has the timeout."""
+    """A connection to ws://, wss://, http:// or https://, whose certificate is not judged; each wait has the timeout."""
     address = _address(url)
     try:
         with anyio.fail_after(timeout):
@@ -76,11 +76,10 @@ class WebSocket:
         """A text, or bytes, in one frame."""
         if self._over:
             raise CheckError(self._over)
-        is_text = isinstance(message, str)
-        data = message.encode("utf-8", "replace") if isinstance(message, str) else message
+        kind, data = (_TEXT, message.encode("utf-8", "replace")) if isinstance(message, str) else (_BINARY, message)
         try:
             with anyio.fail_after(self._timeout):
-                await self._write(_TEXT if is_text else _BINARY, data)
+                await self._write(kind, data)
         except TimeoutError:
             raise CheckError(f"took no message within {self._timeout:g} s") from None
 
