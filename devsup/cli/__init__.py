@@ -14,6 +14,7 @@ import devsup
 _VERBS = {
     "run": "run",
     "start": "start",
+    "check": "check",
     "status": "status",
     "logs": "logs",
     "reload": "tell",
@@ -26,6 +27,7 @@ _VERBS = {
     "port": "port",
     "init": "init",
     "config": "config",
+    "doctor": "doctor",
 }
 
 
@@ -60,6 +62,13 @@ def cli() -> None:
     \b
       devsup start
       devsup status
+
+    \b
+    Does it start, answer, and stay up?
+
+    \b
+      devsup check main:app
+      devsup doctor
 
     \b
     Somebody holds the port?

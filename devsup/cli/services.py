@@ -29,7 +29,7 @@ def of_command(
     from devsup.errors import UsageError
     from devsup.launch import Options
 
-    start = cwd or Path.cwd()
+    start = folder(cwd)
     alone = service or not command or len(config.services) == 1
     name, chosen = configs.choose(config, service) if alone else ("app", configs.Service())
     changes = {key: value for key, value in given.items() if value not in (None, ())}
@@ -77,7 +77,10 @@ def folder(cwd: Path | None) -> Path:
     """Where to look for a config. Raises UsageError where there is no such folder."""
     from devsup.errors import UsageError
 
-    start = cwd or Path.cwd()
+    try:
+        start = cwd or Path.cwd()
+    except FileNotFoundError:
+        raise UsageError("The folder that this shell is in is gone.", "Go to one that exists: cd …") from None
     if not start.is_dir():
         raise UsageError(f"There is no folder {start}.", "Name one that exists with --cwd.")
     return start
