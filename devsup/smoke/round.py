@@ -9,6 +9,7 @@ tells of it, with the diagnosis of its end. Scenarios come last, as they warm up
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,14 @@ from devsup.smoke.beginning import Beginning
 from devsup.smoke.memory import Memory
 from devsup.smoke.phases import Phases
 from devsup.system import requests
+from devsup.system.checks import load_http
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from devsup.smoke.subject import Subject
     from devsup.smoke.wishes import Wishes
     from devsup.team import Team
+
+_Way = Callable[[], Awaitable[None]]
 
 _PROBED = 2.0  # seconds that a probe has beyond its own limits
 
@@ -49,7 +51,7 @@ class Smoke:
             subject.meet(team.members[subject.name])
         self._memory = Memory(self._subjects)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(requests.load)
+            tasks.start_soon(load_http)
             self._phases.begin("start", self._wishes.timeout)
             with anyio.CancelScope() as scope:
                 tasks.start_soon(self._watch_for_interrupts, team, scope)
@@ -96,7 +98,7 @@ class Smoke:
         for each in running:
             await self._alone(each)
         async with requests.session() as session:
-            later: list[Callable[[], Awaitable[None]]] = []
+            later: list[_Way] = []
             for each in running:
                 later += await self._ask_one(each, session)
             hold = self._wishes.hold if any(each.wants("hold") or each.wants("memory") for each in running) else 0.0
@@ -111,11 +113,11 @@ class Smoke:
             for way in later:
                 await way()
 
-    async def _ask_one(self, subject: Subject, session: requests.Session) -> list[Callable[[], Awaitable[None]]]:
+    async def _ask_one(self, subject: Subject, session: requests.Session) -> list[_Way]:
         """All its checks but the scenarios, which are returned."""
         working = subject.member.working
         url = working.url(subject.member.supervisor.current) if working is not None and subject.member.supervisor else ""
-        asking, later = Asking(subject, session, url.rstrip("/")), []
+        asking, later = Asking(subject, session, url.rstrip("/")), list[_Way]()
         for named in self._wishes.names.of(subject.name).values():
             way = asking.way(named)
             if way is not None and named.check is not None and named.check.runs:
@@ -182,7 +184,7 @@ class Smoke:
             ends.freed(self._subjects, self._before)
 
 
-async def _make(subject: Subject, name: str, way: Callable[[], Awaitable[None]]) -> None:
+async def _make(subject: Subject, name: str, way: _Way) -> None:
     """Make a check; what is wrong with that itself is told, too, and the others go on."""
     try:
         await way()

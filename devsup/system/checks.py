@@ -94,10 +94,16 @@ class EventCounter:
         return events
 
 
+async def load_http() -> Any:
+    """The module httpx, with all that its clients need: 0.2 s, the first time, in a thread."""
+    await anyio.to_thread.run_sync(importlib.import_module, "httpcore")  # the larger part, which httpx leaves to its clients
+    return await anyio.to_thread.run_sync(importlib.import_module, "httpx")
+
+
 @asynccontextmanager
 async def _get(url: str, accept: str) -> AsyncIterator[httpx.Response]:
     """Without proxies, redirects, or a connection that stays. Timeouts are the caller's."""
-    module: Any = await anyio.to_thread.run_sync(importlib.import_module, "httpx")  # 0.1 s, the first time
+    module = await load_http()
     try:
         async with (
             module.AsyncClient(trust_env=False, timeout=None, verify=tls()) as client,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 
-from devsup.system.checks import CheckError, tls, why
+from devsup.system.checks import CheckError, load_http, tls, why
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -57,15 +56,9 @@ class Session:
         return answer
 
 
-async def load() -> None:
-    """Import what sessions need: 0.1 s, in a thread."""
-    await anyio.to_thread.run_sync(importlib.import_module, "httpx")
-
-
 @asynccontextmanager
 async def session() -> AsyncIterator[Session]:
     """Without proxies; certificates are not looked at: whether the service answers is asked, not who it is."""
-    await load()
-    module: Any = importlib.import_module("httpx")
+    module = await load_http()
     async with module.AsyncClient(trust_env=False, timeout=None, verify=tls()) as client:
         yield Session(client, module)
