@@ -41,13 +41,17 @@ class Working:
             case events.WorkerExited(generation=generation):
                 self._end(generation)
             case events.ReloadStarted():
-                for health, _ in self._healths.values():
-                    health.pause()
+                self.pause()
             case events.ReloadCancelled() | events.WorkerFailed(serving=True):
                 for health, _ in self._healths.values():
                     health.resume()
             case _:
                 pass
+
+    def pause(self) -> None:
+        """Ask nothing and keep nothing open: a server that is to end would wait for that."""
+        for health, _ in self._healths.values():
+            health.pause()
 
     def _end(self, generation: int) -> None:
         if generation in self._healths:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _Way = Callable[[], Awaitable[None]]
 
+_CLOSED = 0.02  # seconds until what probes had open is closed
 _PROBED = 2.0  # seconds that a probe has beyond its own limits
 
 
@@ -167,6 +168,9 @@ class Smoke:
             if each.member.supervisor is not None:
                 served = listeners.served(each.member.supervisor)
                 each.ports, self._before = {address.port for address in served}, {**self._before, **listeners.inodes(served)}
+            if each.member.working is not None:
+                each.member.working.pause()
+        await anyio.sleep(_CLOSED)
         began = time.monotonic()
         await team.stop()
         await team.over()

@@ -239,6 +239,12 @@ many = { http = "/items", runs = 20, warm_up = 2, median = "2s", max = "10s" }
         GOOD + COUNT,
         checks=service('[services.web.probes]\ncount = { http = "/", field = "seen", grows_within = "5s", every = "0.3s" }\n'),
     ),
+    "a stream that a probe follows": App(
+        0,
+        set(),
+        GOOD + COUNT,
+        checks=service('[services.web.probes]\nstream = { sse = "/stream", events = 2, within = "30s" }\n'),
+    ),
     # what it prints
     "forbidden line": App(
         1, {"own"}, GOOD + ONCE + "print('CUDA error: 7')\n", checks=one("{ never = ['CUDA error: \\d'] }"), says="CUDA error: 7"
