@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
     from devsup.config import Check, Service
 
+# What no service should print. Each begins with the letters themselves, which are found ten times as fast as a choice.
 ERRORS = (
-    r"^Traceback \(most recent call last\):",
-    r"(?:^|[\s\[|:])(?:ERROR|CRITICAL|FATAL)(?:[\s\]|:]|$)",
-    r""""(?:level|levelname|severity)": ?"(?:error|critical|fatal|ERROR|CRITICAL|FATAL)\"""",
+    r"Traceback \(most recent call last\):",
+    *(rf"{level}(?<![^\s\[|:]{level})(?![^\s\]|:])" for level in ("ERROR", "CRITICAL", "FATAL")),
+    *(rf'"{key}": ?"(?:error|critical|fatal|ERROR|CRITICAL|FATAL)"' for key in ("level", "levelname", "severity")),
 )
 
 
