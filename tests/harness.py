@@ -8,10 +8,8 @@ import itertools
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,110 +18,25 @@ from typing import Any, NamedTuple, TypeVar
 import pytest
 from _pytest.mark import ParameterSet
 
-Event = dict[str, Any]
+from devsup import pytest as plugin
+
+LIMIT = plugin.LIMIT  # seconds for a fact to come true
+Event = plugin.Event
 T = TypeVar("T")
-LIMIT = 20.0  # seconds for a fact to come true
 
 
-class Run:
-    """One `devsup run`, its events and its output as they come (`--log-format json`)."""
+class Run(plugin.DevServer):
+    """A `devsup run` or `devsup start` of a test."""
 
-    def __init__(self, command: list[str], cwd: Path, env: dict[str, str], stdin: int = subprocess.DEVNULL) -> None:
-        self.events: list[Event] = []
-        self._changed = threading.Condition()
-        self.process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=env,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.stderr = ""
-        self._readers = [threading.Thread(target=self._read), threading.Thread(target=self._read_errors)]
-        for reader in self._readers:
-            reader.start()
+    tells = 0
 
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            with self._changed:
-                self.events.append(json.loads(line))
-                self._changed.notify_all()
-        with self._changed:
-            self._changed.notify_all()
-
-    def _read_errors(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.stderr += line
-
-    def wait_for(self, name: str, count: int = 1, limit: float = LIMIT, **fields: Any) -> Event:
-        """The `count`-th event of this name with these fields, when it has come."""
-        deadline = time.monotonic() + limit
-        with self._changed:
-            while True:
-                found = self.all(name, **fields)
-                if len(found) >= count:
-                    return found[count - 1]
-                if not self._changed.wait(max(0.0, min(0.2, deadline - time.monotonic()))) and time.monotonic() >= deadline:
-                    raise AssertionError(f"no {name} {fields} within {limit} s\n{self.story()}")
-                if not self._readers[0].is_alive() and len(self.all(name, **fields)) < count:
-                    raise AssertionError(f"devsup ended without {name} {fields}\n{self.story()}")
-
-    def all(self, name: str, **fields: Any) -> list[Event]:
-        """The events of this name with these fields, so far."""
-        return [
-            each for each in list(self.events) if each["event"] == name and all(each.get(key) == fields[key] for key in fields)
-        ]
-
-    def ready(self, generation: int = 1, limit: float = LIMIT) -> Event:
-        """When that worker serves."""
-        return self.wait_for("WorkerReady", limit=limit, generation=generation)
+    def lines(self) -> list[str]:
+        """What the program has printed on stdout."""
+        return [each["line"] for each in self.all("Line", stream="stdout")]
 
     def wait_for_line(self, text: str, limit: float = LIMIT) -> Event:
         """When the program has printed a line with `text`."""
-        return wait_until(lambda: [each for each in self.all("Line") if text in each["line"]], limit, self.story)[0]
-
-    def lines(self) -> list[str]:
-        """What the program has printed."""
-        return [each["line"] for each in self.all("Line")]
-
-    def story(self) -> str:
-        """All of it, for a failed assertion."""
-        return "\n".join(str(each) for each in list(self.events)) + "\n" + self.stderr
-
-    def stop(self, limit: float = LIMIT) -> int:
-        """Ctrl-C; the exit code."""
-        self.process.send_signal(signal.SIGINT)
-        return self.wait(limit)
-
-    def wait(self, limit: float = LIMIT) -> int:
-        """The exit code, once it has ended and all its output is read."""
-        try:
-            code = self.process.wait(limit)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"devsup does not end\n{self.story()}") from None
-        self._join()
-        return code
-
-    def close(self) -> None:
-        """End it, whatever state it is in."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(8)
-            self.process.kill()
-            self.process.wait()
-        self._join()
-
-    def _join(self) -> None:
-        for reader in self._readers:
-            reader.join(5)
-        for stream in (self.process.stdout, self.process.stderr):
-            if stream is not None:
-                stream.close()
+        return self._first(f"line with {text!r}", lambda each: each["event"] == "Line" and text in each["line"], limit)
 
 
 class Answer(NamedTuple):

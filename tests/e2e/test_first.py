@@ -3,7 +3,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import Run, fetch, save
+import httpx
+
+from devsup.pytest import DevServer
+from harness import save
 
 APP = """
 from starlette.applications import Starlette
@@ -17,13 +20,12 @@ app = Starlette(routes=[Route("/", home)])
 """
 
 
-def test_a_save_brings_new_code(devsup: Callable[..., Run], project: Path, port: int) -> None:
+def test_a_save_brings_new_code(dev_server_factory: Callable[..., DevServer], project: Path) -> None:
     save(project / "main.py", APP)
-    run = devsup("uvicorn", "main:app", "--port", str(port))
-    run.ready()
-    assert fetch(port) == (200, "v1")
+    server = dev_server_factory("uvicorn", "main:app", "--port", "0", cwd=project)
+    assert httpx.get(server.url).text == "v1"
     for version in range(2, 6):
         save(project / "main.py", APP.replace("v1", f"v{version}"))
-        run.ready(version)
-        assert fetch(port) == (200, f"v{version}")
-    assert run.stop() == 0
+        assert server.wait_for_reload()["generation"] == version
+        assert httpx.get(server.url).text == f"v{version}"
+    assert server.stop() == 0
