@@ -252,7 +252,7 @@ class Launched:
     quarters: Quarters
     output: Output
     keeper: Keeper
-    signals: list[int]  # that came before anybody could act on them
+    signals: list[int]  # that devsup was sent to end; the first of them before anybody could act on them
     name_width: int  # characters of the longest name
     first: Spawned | None = None  # the worker of a service that is alone
 

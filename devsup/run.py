@@ -212,4 +212,5 @@ async def _signals(team: Team, launched: Launched) -> None:
                 elif number == signal.SIGTSTP:
                     terminal.suspend(groups())
                 else:
+                    launched.signals.append(number)
                     stopping.start_soon(team.stop)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
+import signal
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +16,17 @@ import click
 from click.core import ParameterSource
 from msgspec import structs
 
-from devsup.cli.options import Duration, in_colour
+from devsup.cli.options import Duration
 from devsup.events import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from devsup.cli.reports import Voice
     from devsup.config import Config
     from devsup.events import Outcome, Round
     from devsup.launch import Options
-    from devsup.smoke import Names, Wishes
+    from devsup.smoke import Wishes
 
 _USAGE, _TAKEN, _INTERRUPTED = 2, 6, 130  # exit codes
 _WORST_FIRST = (_USAGE, _TAKEN, 3, 4, 5, 1)
@@ -71,27 +72,44 @@ def check(  # noqa: PLR0917 - click passes them by name
     4 where it did not become ready, 5 where it did not stay up, 6 where its port is taken.
     """  # noqa: D301 - click looks for the character, which keeps the lines apart
     from devsup import config as configs
+    from devsup.cli.reports import Voice, write
     from devsup.cli.services import folder
     from devsup.smoke import Names, Wishes
 
-    began, since = time.time(), time.monotonic()
-    config = configs.load_file(file) if file else configs.load(folder(cwd))
-    services = _services(config, command, given, cwd, service)
-    names = Names({each.name: each.service for each in services}, only, ("reload",) if reload_test else ())
-    limit = timeout if timeout is not None else max(each.service.start_timeout for each in services)
-    voice = _Voice(services, names, as_json=as_json, verbose=verbose)
-    try:
+    with _ended_by_signals():
+        began, since = time.time(), time.monotonic()
+        config = configs.load_file(file) if file else configs.load(folder(cwd))
+        services = _services(config, command, given, cwd, service)
+        if only and reload_test:
+            only = (*only, "reload")
+        names = Names({each.name: each.service for each in services}, only, ("reload",) if reload_test else ())
+        limit = timeout if timeout is not None else max(each.service.start_timeout for each in services)
+        voice = Voice(services, names, as_json=as_json, verbose=verbose)
         rounds = _rounds(services, Wishes(names, hold, limit), voice, repeat=repeat, port=port, reload_test=reload_test)
-    except KeyboardInterrupt:
-        voice.clear()
-        click.echo("devsup: interrupted; all that was started is ended", err=True)
-        sys.exit(_INTERRUPTED)
-    code = next((code for code in _WORST_FIRST if any(each.code == code for each in _bad(rounds))), 0)
-    words = shlex.join(["devsup", *sys.argv[1:]])
-    report = Report(command=words, began=began, seconds=time.monotonic() - since, rounds=rounds, code=code)
-    _write(report, junit, voice.base)
-    voice.conclude(report)
+        code = next((code for code in _WORST_FIRST if any(each.code == code for each in _bad(rounds))), 0)
+        words = shlex.join(["devsup", *sys.argv[1:]])
+        report = Report(command=words, began=began, seconds=time.monotonic() - since, rounds=rounds, code=code)
+        write(report, junit, voice)
+        voice.conclude(report)
     sys.exit(code)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Whatever is done when somebody wants the end is undone, and told."""
+    try:
+        _arm()
+        yield
+    except KeyboardInterrupt:
+        with suppress(OSError):
+            click.echo("devsup: interrupted; all that was started is ended", err=True)
+        sys.exit(_INTERRUPTED)
+
+
+def _arm() -> None:
+    """Outside of a round, which has its own way with signals, each of these interrupts."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
 
 
 def _services(
@@ -109,39 +127,36 @@ def _services(
 
 
 def _rounds(
-    services: list[Options], wishes: Wishes, voice: _Voice, *, repeat: int, port: int | None, reload_test: bool
+    services: list[Options], wishes: Wishes, voice: Voice, *, repeat: int, port: int | None, reload_test: bool
 ) -> list[Round]:
     from devsup import smoke
+    from devsup.errors import DevsupError
     from devsup.guard import TakenError
 
-    alone = _again()
-    told = smoke.Told(voice.outcome, voice.progress)
-    checked = [smoke.prepared(each, port, os.environ, alone=len(services) == 1) for each in services]
+    again, told = _again(), smoke.Told(voice.outcome, voice.progress)
+    checked = smoke.prepared(services, port, os.environ)
+    saved = smoke.to_be_reloaded(services, os.environ) if reload_test else None
     rounds: list[Round] = []
+
+    def refuse(exc: DevsupError, code: int, name: str) -> None:
+        rounds.append(smoke.refused(services[0], exc, code, name))
+        voice.outcome(rounds[-1].outcomes[0])
+
     for number in range(repeat):
         voice.begin(number + 1, repeat)
-        began = time.monotonic()
         try:
-            rounds.append(smoke.run_round(checked, wishes, alone, told, shown=voice.verbose))
+            rounds.append(smoke.run_round(checked, wishes, again, told, shown=voice.verbose))
         except TakenError as exc:
-            rounds.append(smoke.refused(services[0], exc, time.monotonic() - began, _TAKEN))
-            voice.outcome(rounds[-1].outcomes[0])
+            refuse(exc, _TAKEN, "start")
+        _arm()
         if any(each.code in {_USAGE, _TAKEN} for each in _bad(rounds)):
             return rounds
-    if reload_test and not _bad(rounds):
-        rounds.append(smoke.run_reload(_reloading(services), wishes, alone, told, shown=voice.verbose))
+    if saved is not None and not _bad(rounds):
+        try:
+            rounds.append(smoke.run_reload(saved, wishes, again, told, shown=voice.verbose))
+        except DevsupError as exc:
+            refuse(exc, _USAGE, "reload")
     return rounds
-
-
-def _reloading(services: list[Options]) -> Options:
-    """The one of which --reload-test saves a file. Raises UsageError where there are several."""
-    from devsup import smoke
-    from devsup.errors import UsageError
-
-    if len(services) > 1:
-        names = ", ".join(each.name for each in services)
-        raise UsageError(f"--reload-test is of one service, and these are {names}.", "Name it: devsup check --reload-test NAME")
-    return replace(services[0], command=smoke.prepared(services[0], None, os.environ, alone=True).command)
 
 
 def _bad(rounds: Sequence[Round]) -> list[Outcome]:
@@ -161,70 +176,3 @@ def _again() -> list[str]:
                     [option.opts[0]] if each is True else [option.opts[0], f"{each:g}" if isinstance(each, float) else str(each)]
                 )
     return [*words, *context.params["command"]]
-
-
-def _write(report: Report, junit: Path | None, base: Path) -> None:
-    """The files that were asked for. Raises UsageError for one that cannot be written."""
-    from devsup.errors import UsageError
-
-    if junit is not None:
-        from devsup.show.junit import as_junit
-
-        try:
-            junit.parent.mkdir(parents=True, exist_ok=True)
-            junit.write_bytes(as_junit(report, base))
-        except OSError as exc:
-            raise UsageError(f"{junit} cannot be written: {exc.strerror}.", "Name another file with --junit.") from exc
-    if os.environ.get("GITHUB_ACTIONS") == "true":
-        from devsup.show.github import annotations, summary
-
-        root = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd())
-        click.echo(annotations(report, root), nl=False, err=bool(click.get_current_context().params["as_json"]))
-        if path := os.environ.get("GITHUB_STEP_SUMMARY"):
-            with suppress(OSError), Path(path).open("a", encoding="utf-8", errors="replace") as file:
-                file.write(summary(report, base))
-
-
-class _Voice:
-    """Tells what is found, as it is found on a terminal or with --verbose, else what is bad, and the sum."""
-
-    def __init__(self, services: list[Options], names: Names, *, as_json: bool, verbose: bool) -> None:
-        from devsup.show.checks import Checks
-
-        self.verbose, self._as_json = verbose and not as_json, as_json
-        self.base = services[0].project
-        self._is_live, self._is_rewritten = sys.stdout.isatty(), sys.stderr.isatty() and not verbose
-        self._round = ""
-        several, width = len(services) > 1, shutil.get_terminal_size().columns if self._is_live else 0
-        labels = [f"{each.name}.{name}" if several else name for each in services for name in names.of(each.name)]
-        self._checks = Checks(self.base, colour=in_colour(), width=width, several=several, names=labels)
-
-    def begin(self, number: int, repeat: int) -> None:
-        """Another round."""
-        self._round = f"round {number} of {repeat}: " if repeat > 1 else ""
-
-    def progress(self, phase: str, limit: float) -> None:
-        """What is done now, on a line that the next one overwrites."""
-        if self._is_rewritten and not self._as_json:
-            click.echo(f"\r\x1b[2K  … {self._round}{phase}{f', up to {limit:.3g} s' if limit >= 1 else ''}", nl=False, err=True)
-
-    def clear(self) -> None:
-        """The line is free for others."""
-        if self._is_rewritten and not self._as_json:
-            click.echo("\r\x1b[2K", nl=False, err=True)
-
-    def outcome(self, outcome: Outcome) -> None:
-        """One check is done."""
-        if not self._as_json and (self._is_live or self.verbose or outcome.is_bad):
-            self.clear()
-            click.echo(self._checks.outcome(outcome), nl=False, color=True)
-
-    def conclude(self, report: Report) -> None:
-        """All are."""
-        from devsup.show.checks import as_json
-
-        self.clear()
-        if self._as_json:
-            click.echo(as_json(report))
-        else:
-            click.echo(self._checks.latencies(report.rounds) + self._checks.summary(report), nl=False, color=True)

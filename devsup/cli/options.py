@@ -16,7 +16,7 @@ _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 def in_colour() -> bool:
     """Whether what is printed may have colours."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def says(command: _Command) -> _Command:

@@ -60,8 +60,9 @@ def _plain(service: Service) -> dict[str, Any]:
     probes = {name: _asked(probe, KINDS) for name, probe in service.probes.items()}
     checks = {name: _asked(check, CHECKS) for name, check in service.checks.items()}
     for each in checks.values():
-        if "headers" in each:
-            each["headers"] = _hidden(each["headers"])
+        for key in ("headers", "json"):
+            if key in each:
+                each[key] = _hidden(each[key])
     record = {**msgspec.to_builtins(service), "probes": probes, "checks": checks}
     for key in ("command", "target"):
         if not record[key]:
@@ -71,9 +72,13 @@ def _plain(service: Service) -> dict[str, Any]:
     return _tables_last(found)
 
 
-def _hidden(named: Mapping[str, str]) -> dict[str, str]:
-    """Variables, or headers, without the values of those that are secret by their names."""
-    return {name: _MASK if _is_secret(name) else value for name, value in named.items()}
+def _hidden(value: Any, name: str = "") -> Any:
+    """Variables, headers, or what is sent as JSON, without the values of what is secret by its name."""
+    if isinstance(value, dict):
+        return {key: _hidden(each, key) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_hidden(each, name) for each in value]
+    return _MASK if _is_secret(name) and value is not None else value
 
 
 def _is_secret(name: str) -> bool:

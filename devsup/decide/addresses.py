@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 _EVERY = frozenset({"", "0.0.0.0", "::", "*"})  # noqa: S104 - compared with, never bound
 _LOCALHOST = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -19,7 +19,8 @@ _LAUNCHERS = {"uv", "poetry", "pipenv", "pdm", "hatch", "rye"}  # NAME run [opti
 class _Program(NamedTuple):
     """How a server is told its address. A `default` stands only where no file could say otherwise.
 
-    A word of `never` means that no address is served, or one that is told elsewhere.
+    A word of `never` means that no address is served, or one that is told elsewhere. `files` (or such options) and `variables`
+    may name it, too. With `first`, options stand before everything else.
     """
 
     port: tuple[str, ...] = ("--port", "-p")
@@ -30,6 +31,9 @@ class _Program(NamedTuple):
     default: int = 0
     verb: str = ""
     never: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
+    first: bool = False
 
 
 _PROGRAMS = {
@@ -37,11 +41,17 @@ _PROGRAMS = {
     _TARGET: _Program(port=("--port", "-p"), host=("--host", "-h"), never=("--uds", "--fd")),
     "flask": _Program(host=("--host", "-h"), environ="FLASK_RUN_", verb="run"),
     "fastapi": _Program(port=("--port",)),
-    "hypercorn": _Program(port=(), host=(), bind=("--bind", "-b")),
-    "gunicorn": _Program(port=(), host=(), bind=("--bind", "-b")),
+    "hypercorn": _Program(port=(), host=(), bind=("--bind", "-b"), files=("-c", "--config")),
+    "gunicorn": _Program(
+        port=(),
+        host=(),
+        bind=("--bind", "-b"),
+        files=("-c", "--config", "gunicorn.conf.py"),
+        variables=("PORT", "GUNICORN_CMD_ARGS"),
+    ),
     "granian": _Program(port=("--port",), environ="GRANIAN_", default=8000, never=("--uds",)),
     "daphne": _Program(host=("--bind", "-b"), never=("-u", "--fd", "--endpoint", "-e")),
-    "waitress-serve": _Program(port=("--port",), bind=("--listen",), any_host=""),
+    "waitress-serve": _Program(port=("--port",), bind=("--listen",), any_host="", first=True),
     "http.server": _Program(port=(), host=("--bind", "-b"), any_host="", default=8000),
     "vite": _Program(port=("--port",), any_host="localhost", never=("build", "preview", "optimize")),
     "next": _Program(host=("--hostname", "-H"), any_host="", never=("build", "lint", "info", "export")),
@@ -69,25 +79,48 @@ def intended(command: Sequence[str], environ: Mapping[str, str]) -> list[tuple[s
     return [(host, int(port))] if _is_port(port) else []
 
 
-def served_at(command: Sequence[str], port: int, environ: Mapping[str, str], *, instead: bool) -> list[str] | None:
+def served_at(
+    command: Sequence[str], port: int, environ: Mapping[str, str], present: Collection[str] = (), *, instead: bool
+) -> list[str] | None:
     """The command, serving at this port (0: any free one); None where it is not known how that is said.
 
-    `instead` of the port that it names itself; without that, only where it names none: then None is also "leave it as it is".
+    `instead` of the port that it names itself; without that, only where it names none: not in its words, not in the environment,
+    and in no file of those that are `present` in its folder. None is also "leave it as it is" then.
     """
     name, words = _program(command)
-    known, head = _PROGRAMS.get(name), list(command[: len(command) - len(words)])
+    head = list(command[: len(command) - len(words)])
+    if name == "http.server" or (name.endswith("manage.py") and "runserver" in words):
+        return [*head, *_with_a_last_word(name, words, port)] if instead or not intended(command, environ) else None
+    known = _PROGRAMS.get(name)
     if known is None or (known.verb and known.verb not in words) or _has(words, (*known.never, *_HELP)):
         return None
     options = known.port or known.bind
-    named = name == "http.server" or any(_values(words, each) for each in options) or bool(_of_environ(known, environ))
-    if not options or (named and not instead):
+    binds = [value for option in known.bind for value in _values(words, option)]
+    named = [*binds, *(value for option in options for value in _values(words, option))]
+    elsewhere = _has(words, known.files) or any(each in present for each in known.files) or _of_environ(known, environ)
+    if not options or ((named or elsewhere) and not instead) or any(each.startswith(("unix:", "fd:")) for each in binds):
         return None
-    value = str(port) if known.port else f"{known.any_host or '127.0.0.1'}:{port}"
-    return [*head, *_without(words, (*known.port, *known.bind)), options[0], value]
+    host = (binds[0].rpartition(":")[0] if binds else "") or known.any_host or "127.0.0.1"
+    told = [options[0], str(port) if known.port else f"{host}:{port}"]
+    rest = _without(words, (*known.port, *known.bind))
+    return [*head, *told, *rest] if known.first else [*head, *rest, *told]
 
 
-def _of_environ(known: _Program, environ: Mapping[str, str]) -> str:
-    return environ.get(f"{known.environ}PORT", "") if known.environ else ""
+def _with_a_last_word(name: str, words: Sequence[str], port: int) -> list[str]:
+    """Of those that take the port without an option."""
+    if name == "http.server":
+        named = _of_http_server(words)
+        return [*(word for word in words if word != named), str(port)]
+    begin = words.index("runserver") + 1
+    rest = words[begin:]
+    kept = rest[:-1] if _of_django(rest) else rest
+    return [*words[:begin], *kept, str(port)]
+
+
+def _of_environ(known: _Program, environ: Mapping[str, str]) -> bool:
+    """Whether a variable names the address."""
+    names = [f"{known.environ}PORT"] if known.environ else []
+    return any(environ.get(each) for each in (*names, *known.variables))
 
 
 def _without(words: Sequence[str], options: Sequence[str]) -> list[str]:

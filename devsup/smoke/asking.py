@@ -39,6 +39,7 @@ class Asking:
 
     def __init__(self, subject: Subject, session: Session, url: str) -> None:
         self._subject, self._session, self._url = subject, session, url
+        self._well: list[str] = []  # paths that were answered, and are to be as long as it is up
 
     def way(self, named: Named) -> Callable[[], Awaitable[None]] | None:
         """How a check is made while the service runs; None for one that is judged at the end, or has nothing to ask here."""
@@ -61,6 +62,20 @@ class Asking:
         }
         return partial(kinds[check.kind], named.name, check) if check is not None and check.kind in kinds else None
 
+    async def _cannot(self, name: str) -> None:
+        self._subject.skipped(name, "it serves no HTTP address that could be asked")
+
+    async def is_well(self) -> str:
+        """What is wrong now with an address that was answered well before; empty where all are."""
+        for path in self._well:
+            try:
+                answer = await self._session.send("GET", f"{self._url}{path}", _TIMEOUT, glance=True)
+            except checks.CheckError as exc:
+                return f"GET {path} {exc}"
+            if problem := replies.wrong(_LENIENT, self._reply(answer, path)):
+                return f"GET {path} {problem}"
+        return ""
+
     # -- requests -------------------------------------------------------------------------------------------------------
 
     async def _lenient(self, name: str, paths: tuple[str, ...]) -> None:
@@ -68,18 +83,20 @@ class Asking:
         for path in paths:
             began, request = time.monotonic(), f"GET {path}"
             try:
-                answer = await self._session.send("GET", f"{self._url}{path}", _TIMEOUT)
+                answer = await self._session.send("GET", f"{self._url}{path}", _TIMEOUT, glance=True)
             except checks.CheckError as exc:
                 if self._is_foreign():  # it may well speak something else
                     self._subject.skipped(name, f"{request} {exc}: it may not be a server of HTTP")
                 else:
                     await self._failed(name, request, str(exc), began)
                 return
+            self._note(answer, began)
             problem = replies.wrong(_LENIENT, self._reply(answer, path))
             if problem:
                 await self._failed(name, request, problem, began)
                 return
             if answer.status not in _NOT_THERE or paths == ("/",):
+                self._well.append(path)
                 self._subject.passed(name, _told(request, answer), began, request=request)
                 return
         self._subject.skipped(name, f"it has none of {', '.join(_HEALTH)}")
@@ -101,13 +118,17 @@ class Asking:
         except checks.CheckError as exc:
             await self._failed(name, request, str(exc), began)
             return
+        self._note(answer, began)
         problem = replies.wrong(self._expected(check), self._reply(answer, str(check.http)))
         if problem:
             await self._failed(name, request, problem, began)
-            return
-        if answer.status >= 500:  # as wanted: the errors that it has printed are, too
+        else:
+            self._subject.passed(name, _told(request, answer), began, request=request)
+
+    def _note(self, answer: Answer, began: float) -> None:
+        """What is printed of a request that is answered with 500 or more is told with that, whether it was wanted or not."""
+        if answer.status >= 500:
             self._subject.spells.append((began, time.monotonic() + _TOLD))
-        self._subject.passed(name, _told(request, answer), began, request=request)
 
     async def problem(self, check: Check) -> str:
         """What is wrong with the answer to this request; empty where all is right."""
@@ -116,30 +137,35 @@ class Asking:
         except checks.CheckError as exc:
             return str(exc)
 
-    async def _send(self, check: Check) -> Answer:
+    async def _send(self, check: Check, *, keep: bool = False) -> Answer:
         content, headers = check.body.encode() if check.body is not None else None, dict(check.headers)
         if check.json is not None:
             content, headers = msgspec.json.encode(check.json), {"Content-Type": "application/json", **headers}
-        return await self._session.send(check.method, self._address(str(check.http)), check.timeout, headers, content)
+        address = self._address(str(check.http))
+        return await self._session.send(check.method, address, check.timeout, headers, content, keep=keep)
 
     async def _scenario(self, name: str, check: Check) -> None:
         """The same request again and again; what is measured are the answers, right or wrong."""
         began, request, expected = time.monotonic(), f"{check.method} {check.http}", self._expected(check)
-        times, problems = list[float](), list[str]()
+        times, problems, most = list[float](), list[str](), check.error_rate * check.runs
         for number in range(check.warm_up + check.runs):
+            sent = time.monotonic()
             try:
-                answer = await self._send(check)
+                answer = await self._send(check, keep=True)
+                self._note(answer, sent)
                 problem, seconds = replies.wrong(expected, self._reply(answer, str(check.http))), answer.seconds
             except checks.CheckError as exc:
-                problem, seconds = str(exc), check.timeout
+                problem, seconds = str(exc), time.monotonic() - sent
             if number >= check.warm_up:
                 times.append(seconds)
                 problems += [problem] if problem else []
+            if len(problems) > most:  # it is sure, and each of the others may take as long as its timeout
+                break
         latency = replies.measured(times, len(problems), check.budgets)
         told = f"{request} {check.runs} times: median {replies.milliseconds(latency.median)}"
         over = replies.over_budget(latency)
-        if len(problems) > check.error_rate * check.runs:
-            wrong = f"{len(problems)} of {check.runs} runs went wrong; the last {problems[-1]}"
+        if len(problems) > most:
+            wrong = f"{len(problems)} of {len(times)} runs went wrong; the last {problems[-1]}"
             await self._failed(name, request, wrong, began, latency=latency)
         elif over:
             await self._failed(name, request, "; ".join(over), began, latency=latency, verdict="slow")
@@ -198,11 +224,12 @@ class Asking:
             except checks.CheckError as exc:
                 await self._failed(name, request, str(exc), began)
                 return
-        many = f"{came} event{'' if came == 1 else 's'}"
+        many, ended = f"{came} event{'' if came == 1 else 's'}", not limit.cancelled_caught
         if came >= check.events:
             self._subject.passed(name, f"{request} gave {many}", began, request=request)
         else:
-            await self._failed(name, request, f"gave {many} in {check.timeout:g} s, {check.events} expected", began)
+            until = "until its end" if ended else f"in {check.timeout:g} s"
+            await self._failed(name, request, f"gave {many} {until}, {check.events} expected", began)
 
     async def _command(self, name: str, check: Check) -> None:
         began, plan = time.monotonic(), self._subject.member.berth.plan
@@ -218,7 +245,7 @@ class Asking:
     async def _log(self, name: str, check: Check) -> None:
         began, what = time.monotonic(), shown(check.log)
         if await self._subject.recorder.until_found(name, check.timeout):
-            line = self._subject.recorder.found(name)[0][2]
+            line = self._subject.recorder.found(name)[0][1]
             self._subject.passed(name, f"it has printed: {cut(line.strip(), _SHOWN)}", began)
         else:
             self._subject.failed(name, f"it has printed nothing like {what} in {check.timeout:g} s", began)
@@ -230,14 +257,16 @@ class Asking:
         await anyio.sleep(_TOLD)
         if self._subject.member.is_down:  # that is why; `hold` tells
             return
-        diagnosis = self._raised(began) or self._blocked(began)
+        diagnosis = self._raised(request, began) or self._blocked(began)
         stands = "" if diagnosis is not None else await self._stands(request)
         text = f"{request} {problem}{f'; {stands}' if stands else ''}"
         self._subject.failed(name, text, began, request=request, diagnosis=diagnosis, **more)
 
-    def _raised(self, since: float) -> events.Diagnosis | None:
+    def _raised(self, request: str, since: float) -> events.Diagnosis | None:
         """The exception behind it."""
-        found = next(reversed(self._subject.said(events.Unhandled, since)), None)
+        path = urlsplit(request.partition(" ")[2]).path
+        raised = [each for each in self._subject.said(events.Unhandled, since) if each.where == "request" and path in each.name]
+        found = raised[-1] if raised else None
         if found is None:
             return None
         place = next((each for each in reversed(found.frames) if each.own), None)

@@ -63,10 +63,10 @@ class Beginning:
         return True
 
     def _has_completed(self, subject: Subject) -> bool:
-        """That is well where others wait for it."""
-        conditions = [each.member.depends_on.get(subject.name) for each in self._subjects]
-        if "completed" in conditions:
-            subject.passed("start", "it has ended with 0, as others need it")
+        """That is well of a job, which serves nobody; and where others wait for it."""
+        waits = any(each.member.depends_on.get(subject.name) == "completed" for each in self._subjects)
+        if waits or subject.member.berth.plan.is_portless:
+            subject.passed("start", "it has ended with 0, as a job does")
             return True
         text = "It ended with exit code 0 before it served anybody"
         subject.failed("start", text, subject.began, code=DID_NOT_START)

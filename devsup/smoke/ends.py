@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from devsup.smoke.subject import Subject
 
 DID_NOT_STAY_UP = 5  # exit code
-_LINE = 120
+_LINE = 120  # characters
+_TOLD = 0.5  # seconds between what is printed of an exception, and the word of it
 
 
 def held(subject: Subject, began: float) -> None:
     """It has served all the time."""
+    if subject.has_failed:
+        return
     if not (subject.member.is_down or subject.member.is_over):
         subject.passed("hold", "it stayed up", began)
         return
@@ -31,6 +34,13 @@ def held(subject: Subject, began: float) -> None:
     diagnosis = found.diagnosis if found is not None else None
     text = f"It ended{how}{served}{f': {diagnosis.text}' if diagnosis is not None else ''}"
     subject.failed("hold", text, began, code=DID_NOT_STAY_UP, diagnosis=diagnosis)
+
+
+def unwell(subject: Subject, problem: str, began: float) -> None:
+    """It is there, and does not do any more what it has done."""
+    passed = time.monotonic() - began
+    text = f"It did not stay well: {problem}, {passed:.1f} s after it was ready"
+    subject.failed("hold", text, began, code=DID_NOT_STAY_UP)
 
 
 def judge_memory(subject: Subject, samples: list[Sample]) -> None:
@@ -98,21 +108,23 @@ def printed(subject: Subject) -> None:
     for name in ["log"] * ("log" not in checks) + [name for name, check in checks.items() if check.never]:
         found = [
             (at, line)
-            for at, _, line in subject.recorder.found(name)
+            for at, line in subject.recorder.found(name)
             if name != "log" or not any(began <= at <= ended for began, ended in subject.spells)
         ]
         if found and subject.wants(name):
             at, line = found[0]
             more = f", and {len(found) - 1} more" if len(found) > 1 else ""
             lines = subject.recorder.lines(at, at + 0.5)
-            subject.failed(name, f"It has printed {cut(line.strip(), _LINE)!r}{more}", lines=lines, diagnosis=_raised(subject))
+            subject.failed(
+                name, f"It has printed {cut(line.strip(), _LINE)!r}{more}", lines=lines, diagnosis=_raised(subject, at)
+            )
         else:
             subject.passed(name, "no error was printed" if name == "log" else "nothing of it was printed")
 
 
-def _raised(subject: Subject) -> events.Diagnosis | None:
-    """An exception that nobody caught, where there was one."""
-    found = subject.last(events.Unhandled)
+def _raised(subject: Subject, at: float) -> events.Diagnosis | None:
+    """An exception that nobody caught, where there was one at that time."""
+    found = subject.near(events.Unhandled, at, _TOLD)
     if found is None:
         return None
     place = next((each for each in reversed(found.frames) if each.own), None)

@@ -12,12 +12,12 @@ import psutil
 from devsup.decide import addresses
 from devsup.guard import Guard
 from devsup.system import holder, ports, tcp
+from devsup.system.listener import Address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from devsup.supervisor import Supervisor
-    from devsup.system.listener import Address
 
 
 def served(supervisor: Supervisor) -> list[Address]:
@@ -66,6 +66,15 @@ def _described(pids: Iterable[int]) -> str:
     with suppress(psutil.Error):
         return holder.describe(holder.known(psutil.Process(min(pids))))
     return "a process that has just ended"
+
+
+def gone(supervisor: Supervisor | None) -> str:
+    """What a server that devsup is not inside of has stopped to listen on; empty where it listens."""
+    watched = supervisor.foreign.watched if supervisor is not None else frozenset[Address]()
+    with suppress(OSError):  # the kernel does not tell
+        missing = watched - set(tcp.listening().values()) if watched else set()
+        return ", ".join(f"nobody listens on {address.where}" for address in sorted(missing))
+    return ""
 
 
 def inodes(addresses_served: list[Address]) -> dict[int, int]:

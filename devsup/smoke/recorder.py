@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _BLOCKS, _BYTES = 2000, 1 << 22  # that are kept, whichever is less
-_FOUND = 200  # lines that were looked for
+_FOUND = 50  # lines of each expression that were looked for; the first ones
 _LINES, _LONGEST = 20, 300  # lines that are told, and characters of one
 
 
@@ -26,14 +26,16 @@ class Recorder:
         self._lock = threading.Lock()
         self._blocks: deque[tuple[float, bytes]] = deque(maxlen=_BLOCKS)
         self._size = 0
-        self._found: deque[tuple[float, Key, str]] = deque(maxlen=_FOUND)
+        self._found: dict[Key, list[tuple[float, str]]] = {}
         self._wake: Callable[[], object] | None = None
 
     def feed(self, data: bytes) -> None:
         """Whole lines. In the thread that copies them."""
         now, found = time.monotonic(), self._patterns.find(data)
         with self._lock:
-            self._found.extend((now, key, line) for key, line in found.items())
+            for key, line in found.items():
+                if len(lines := self._found.setdefault(key, [])) < _FOUND:
+                    lines.append((now, line))
             self._blocks.append((now, data))
             self._size += len(data)
             while self._size > _BYTES:
@@ -58,10 +60,10 @@ class Recorder:
         self._wake = None
         return bool(self.found(name))
 
-    def found(self, name: str) -> list[tuple[float, str, str]]:
-        """Time (monotonic), expression and line, for the expressions of this check."""
+    def found(self, name: str) -> list[tuple[float, str]]:
+        """Time (monotonic) and line, for the expressions of this check, the earliest first."""
         with self._lock:
-            return [(at, expression, line) for at, (whose, expression), line in self._found if whose == name]
+            return sorted(each for (whose, _), lines in self._found.items() if whose == name for each in lines)
 
     def lines(self, since: float, until: float) -> list[str]:
         """The last lines of those that were printed between these times (monotonic)."""

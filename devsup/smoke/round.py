@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from devsup.decide import order
+from devsup.decide.growth import leak
 from devsup.smoke import ends, listeners
 from devsup.smoke.asking import Asking
 from devsup.smoke.beginning import Beginning
@@ -32,19 +33,24 @@ if TYPE_CHECKING:
 _Way = Callable[[], Awaitable[None]]
 
 _CLOSED = 0.02  # seconds until what probes had open is closed
+_EVERY = 1.0  # seconds between two looks whether all is well
+_GROWS = 3.0  # seconds more that memory is looked at which seems to grow: a load in the background comes to an end
 _PROBED = 2.0  # seconds that a probe has beyond its own limits
 
 
 class Smoke:
-    """A round of these services. `progress` is told each phase as it begins, and for how long it is going to be."""
+    """A round of these services. `progress` is told each phase as it begins, and for how long it is going to be.
 
-    def __init__(self, subjects: list[Subject], wishes: Wishes, progress: Callable[[str, float], None]) -> None:
-        self._subjects, self._wishes = subjects, wishes
+    `signals` are those that devsup was sent meanwhile: then all is ended, and nothing more is told.
+    """
+
+    def __init__(
+        self, subjects: list[Subject], wishes: Wishes, progress: Callable[[str, float], None], signals: list[int]
+    ) -> None:
+        self._subjects, self._wishes, self._signals = subjects, wishes, signals
         self._memory: Memory
         self._before: dict[int, int] = {}  # listeners on the services' ports before the end, by inode
         self._phases = Phases(progress)
-        self.is_interrupted = False
-        self._is_ending = False  # of our own accord
 
     async def __call__(self, team: Team) -> int:
         """To the end of all services."""
@@ -65,7 +71,6 @@ class Smoke:
 
     async def _watch_for_interrupts(self, team: Team, scope: anyio.CancelScope) -> None:
         await team.until(lambda: team.is_ending)
-        self.is_interrupted = not self._is_ending
         scope.cancel()
 
     @property
@@ -100,12 +105,11 @@ class Smoke:
             await self._alone(each)
         async with requests.session() as session:
             later: list[_Way] = []
-            for each in running:
-                later += await self._ask_one(each, session)
-            hold = self._wishes.hold if any(each.wants("hold") or each.wants("memory") for each in running) else 0.0
-            left = max(0.0, began + hold - time.monotonic())
-            self._phases.begin("hold", left)
-            await anyio.sleep(left)
+            askings = [_asking(each, session) for each in running]
+            for subject, asking in zip(running, askings, strict=True):
+                later += await self._ask_one(subject, asking)
+            if not await self._hold(running, askings, began):
+                return
             for each in running:
                 await self._prove(each, began)
                 await self._alone(each, again=True)
@@ -114,11 +118,9 @@ class Smoke:
             for way in later:
                 await way()
 
-    async def _ask_one(self, subject: Subject, session: requests.Session) -> list[_Way]:
+    async def _ask_one(self, subject: Subject, asking: Asking) -> list[_Way]:
         """All its checks but the scenarios, which are returned."""
-        working = subject.member.working
-        url = working.url(subject.member.supervisor.current) if working is not None and subject.member.supervisor else ""
-        asking, later = Asking(subject, session, url.rstrip("/")), list[_Way]()
+        later = list[_Way]()
         for named in self._wishes.names.of(subject.name).values():
             way = asking.way(named)
             if way is not None and named.check is not None and named.check.runs:
@@ -126,6 +128,21 @@ class Smoke:
             elif way is not None:
                 await _make(subject, named.name, way)
         return later
+
+    async def _hold(self, running: list[Subject], askings: list[Asking], began: float) -> bool:
+        """Whether what was answered well is still, as long as that is wanted; what grows is looked at for longer."""
+        hold = self._wishes.hold if any(each.wants("hold") or each.wants("memory") for each in running) else 0.0
+        ends_at, began_to_hold = began + hold, time.monotonic()
+        self._phases.begin("hold", max(0.0, ends_at - began_to_hold))
+        while (left := ends_at - time.monotonic()) > 0:
+            await anyio.sleep(min(_EVERY, left))
+            for subject, asking in zip(running, askings, strict=True):
+                if problem := await asking.is_well() or listeners.gone(subject.member.supervisor):
+                    ends.unwell(subject, problem, began)
+                    return False
+        grows = any(leak(samples) is not None for samples in self._memory.samples.values())
+        await anyio.sleep(min(hold, _GROWS) if grows else 0.0)
+        return True
 
     async def _alone(self, subject: Subject, *, again: bool = False) -> None:
         """Nobody else listens on its ports; looked at `again`, that is told only where it has changed."""
@@ -161,7 +178,6 @@ class Smoke:
 
     async def _end(self, team: Team) -> None:
         """Ask all to end, and look how they did."""
-        self._is_ending = not self.is_interrupted
         self._phases.begin("stop")
         running = [each for each in self._subjects if order.is_met("started", each.member.status) and each.member.supervisor]
         for each in running:
@@ -174,7 +190,7 @@ class Smoke:
         began = time.monotonic()
         await team.stop()
         await team.over()
-        if self.is_interrupted:
+        if self._signals:
             return
         for each in running:
             ends.stopped(each, began)
@@ -184,7 +200,7 @@ class Smoke:
 
     def conclude(self) -> None:
         """Once devsup itself has let go of all."""
-        if self._before and not self.is_interrupted:
+        if self._before and not self._signals:
             ends.freed(self._subjects, self._before)
 
 
@@ -194,3 +210,9 @@ async def _make(subject: Subject, name: str, way: _Way) -> None:
         await way()
     except Exception as exc:  # noqa: BLE001 - as said
         subject.failed(name, f"It could not be made: {exc!r}")
+
+
+def _asking(subject: Subject, session: requests.Session) -> Asking:
+    working, supervisor = subject.member.working, subject.member.supervisor
+    url = working.url(supervisor.current) if working is not None and supervisor is not None else ""
+    return Asking(subject, session, url.rstrip("/"))

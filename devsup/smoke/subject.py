@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _Event = TypeVar("_Event", bound=events.Event)
 
 _ALWAYS = frozenset({"start", "ready", "hold"})  # what fails there is told, whatever was asked for
-_LEAD = 0.2  # seconds before a check of which the output is told, too
 
 
 class Subject:
@@ -36,7 +35,7 @@ class Subject:
         self.member: Member
         self.outcomes: list[Outcome] = []
         self.began = time.monotonic()
-        self.spells: list[tuple[float, float]] = []  # from when until when requests failed (monotonic)
+        self.spells: list[tuple[float, float]] = []  # from when until when requests were answered with 500 or more (monotonic)
         self.ports: set[int] = set()  # that it served when it was asked to end
         self._story: list[tuple[float, Event]] = []
 
@@ -53,6 +52,11 @@ class Subject:
     def said(self, kind: type[_Event], since: float = 0.0) -> list[_Event]:
         """Events of this kind, from that time (monotonic) on."""
         return [event for at, event in self._story if isinstance(event, kind) and at >= since]
+
+    def near(self, kind: type[_Event], at: float, seconds: float) -> _Event | None:
+        """The first event of this kind that came so soon before or after that time (monotonic)."""
+        found = (event for when, event in self._story if isinstance(event, kind) and abs(when - at) <= seconds)
+        return next(found, None)
 
     def last(self, kind: type[_Event]) -> _Event | None:
         """The last event of this kind."""
@@ -74,9 +78,7 @@ class Subject:
         """It is not; what the service has printed meanwhile is told, too."""
         now = time.monotonic()
         if "lines" not in more:
-            more["lines"] = self.recorder.lines((since or self.began) - _LEAD, now)
-        if since is not None and more.get("request"):
-            self.spells.append((since, now))
+            more["lines"] = self.recorder.lines(since or self.began, now)
         self._add(name, more.pop("verdict", "failed"), text, since, alone=self._command(name), **more)
 
     def _add(self, name: str, verdict: events.Verdict, text: str, since: float | None, **more: Any) -> None:

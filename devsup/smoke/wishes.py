@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 # What no service should print. Each begins with the letters themselves, which are found ten times as fast as a choice.
 ERRORS = (
     r"Traceback \(most recent call last\):",
-    *(rf"{level}(?<![^\s\[|:]{level})(?![^\s\]|:])" for level in ("ERROR", "CRITICAL", "FATAL")),
+    *(rf"{level}(?<![^\s\[|:]{level})(?=[ \t\]|:])" for level in ("ERROR", "CRITICAL", "FATAL")),
+    *(rf"\[{level} *\]" for level in ("error", "critical", "fatal")),
+    *(rf"level={level}\b" for level in ("error", "critical", "fatal")),
     *(rf'"{key}": ?"(?:error|critical|fatal|ERROR|CRITICAL|FATAL)"' for key in ("level", "levelname", "severity")),
 )
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import httpx
 
 _LARGEST = 16 << 20  # bytes of an answer
+_GLANCE = 0.5  # seconds
 _HEAD = {"User-Agent": "devsup", "Accept": "*/*", "Accept-Encoding": "identity"}
 
 
@@ -35,25 +36,48 @@ class Session:
         self._client, self._module = client, module
 
     async def send(
-        self, method: str, url: str, timeout: float, headers: Mapping[str, str] | None = None, content: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        timeout: float,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        *,
+        keep: bool = False,
+        glance: bool = False,
     ) -> Answer:
-        """The answer, read whole. Raises CheckError where there is none in time."""
-        answer: Answer | None = None
+        """The answer, read whole; the first 16 MiB of its body are kept. Raises CheckError where there is none in time.
+
+        With `keep` its connection is for the next request, too: a server may end one that it has answered, and that request is
+        then sent once more. At a `glance` its head counts, and of the body what comes at once.
+        """
+        head = {**_HEAD, **({} if keep else {"Connection": "close"}), **(headers or {})}
         try:
-            with anyio.move_on_after(timeout):
-                began, body = time.perf_counter(), bytearray()
-                async with self._client.stream(method, url, headers={**_HEAD, **(headers or {})}, content=content) as response:
-                    async for piece in response.aiter_raw():
-                        body += piece
-                        if len(body) > _LARGEST:
-                            raise CheckError(f"answered with more than {_LARGEST >> 20} MiB")
-                seconds = time.perf_counter() - began
-                answer = Answer(response.status_code, dict(response.headers), bytes(body), seconds)
+            request = self._client.build_request(method, url, headers=head, content=content)
+            with anyio.fail_after(timeout):
+                try:
+                    return await self._sent(request, glance=glance)
+                except (self._module.ReadError, self._module.WriteError, self._module.RemoteProtocolError):
+                    if not keep:
+                        raise
+                    return await self._sent(request, glance=glance)
+        except TimeoutError:
+            raise CheckError(f"has no answer after {timeout:g} s") from None
         except (self._module.HTTPError, self._module.InvalidURL, UnicodeError) as exc:
             raise CheckError(why(exc)) from exc
-        if answer is None:
-            raise CheckError(f"has no answer after {timeout:g} s")
-        return answer
+
+    async def _sent(self, request: httpx.Request, *, glance: bool) -> Answer:
+        began, body = time.perf_counter(), bytearray()
+        response = await self._client.send(request, stream=True)
+        try:
+            with anyio.move_on_after(_GLANCE if glance else None):
+                async for piece in response.aiter_raw():
+                    body += piece[: _LARGEST - len(body)]
+                    if glance and len(body) == _LARGEST:
+                        break
+        finally:
+            await response.aclose()
+        return Answer(response.status_code, dict(response.headers), bytes(body), time.perf_counter() - began)
 
 
 @asynccontextmanager

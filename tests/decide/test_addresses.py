@@ -130,7 +130,15 @@ def test_the_same_command(one: str, other: str, expected: bool) -> None:
         ("flask --app m run -p5000", None, "flask --app m run --port 9000"),
         ("flask --app m routes", None, None),
         ("gunicorn m:a", "gunicorn m:a --bind 127.0.0.1:0", "gunicorn m:a --bind 127.0.0.1:9000"),
-        ("gunicorn -b 0.0.0.0:80 m:a", None, "gunicorn m:a --bind 127.0.0.1:9000"),
+        ("gunicorn -b 0.0.0.0:80 m:a", None, "gunicorn m:a --bind 0.0.0.0:9000"),
+        ("gunicorn -b [::1]:80 m:a", None, "gunicorn m:a --bind [::1]:9000"),
+        ("gunicorn -b unix:x m:a", None, None),
+        ("gunicorn -c conf.py m:a", None, "gunicorn -c conf.py m:a --bind 127.0.0.1:9000"),
+        ("waitress-serve m:a", "waitress-serve --port 0 m:a", "waitress-serve --port 9000 m:a"),
+        ("waitress-serve --port=80 m:a", None, "waitress-serve --port 9000 m:a"),
+        ("python -m http.server 80 --bind ::1", None, "python -m http.server --bind ::1 9000"),
+        ("python manage.py runserver", "python manage.py runserver 0", "python manage.py runserver 9000"),
+        ("python manage.py runserver --noreload 80", None, "python manage.py runserver --noreload 9000"),
         ("uvicorn m:a --uds x", None, None),
         ("python main.py", None, None),
         ("node server.js", None, None),
@@ -142,8 +150,20 @@ def test_a_command_at_another_port(command: str, automatic: str | None, chosen: 
         assert found == (wanted.split() if wanted is not None else None)
 
 
-def test_a_port_of_the_environment_stays() -> None:
-    assert served_at(["uvicorn", "m:a"], 0, {"UVICORN_PORT": "80"}, instead=False) is None
+@pytest.mark.parametrize(
+    ("command", "environ", "present"),
+    [
+        ("uvicorn m:a", {"UVICORN_PORT": "80"}, ()),
+        ("flask --app m run", {"FLASK_RUN_PORT": "80"}, ()),
+        ("gunicorn m:a", {"PORT": "80"}, ()),
+        ("gunicorn m:a", {"GUNICORN_CMD_ARGS": "-b :80"}, ()),
+        ("gunicorn m:a", {}, ("gunicorn.conf.py", "m.py")),
+        ("hypercorn -c h.toml m:a", {}, ()),
+    ],
+)
+def test_a_port_that_is_told_elsewhere_stays(command: str, environ: dict[str, str], present: tuple[str, ...]) -> None:
+    assert served_at(command.split(), 0, environ, present, instead=False) is None
+    assert served_at(command.split(), 9000, environ, present, instead=True) is not None
 
 
 @pytest.mark.parametrize(

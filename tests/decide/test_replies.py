@@ -93,6 +93,9 @@ def test_what_grows_up_to_the_end_is_a_leak(sizes: list[int], is_leak: bool) -> 
         "12:00 | CRITICAL | x",
         '{"level": "error", "msg": "x"}',
         '{"levelname":"CRITICAL"}',
+        "  + Exception Group Traceback (most recent call last):",
+        "2026-11-30 12:00:00 [error    ] no model",
+        "ts=1 level=error msg=x",
     ],
 )
 def test_lines_that_are_errors(line: str) -> None:
@@ -101,7 +104,16 @@ def test_lines_that_are_errors(line: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["INFO: no errors", "GET /ERRORS 200", "0 errors", '{"level": "info", "errors": 0}', "INFO: TERROR", "Error budget: 0"],
+    [
+        "INFO: no errors",
+        "GET /ERRORS 200",
+        "0 errors",
+        '{"level": "info", "errors": 0}',
+        "INFO: TERROR",
+        "Error budget: 0",
+        "INFO log level for boto3 set to ERROR",
+        "level=errors",
+    ],
 )
 def test_lines_that_are_none(line: str) -> None:
     assert not Patterns([("log", each) for each in ERRORS]).find(f"{line}\n".encode())

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from devsup.errors import UsageError
-from devsup.smoke import reloading
-from devsup.smoke.reloading import copied, marked
+from devsup.smoke import copying
+from devsup.smoke.copying import copied, main_file, marked, moved, save
 
 
 @pytest.mark.parametrize(
@@ -44,10 +44,10 @@ def test_a_copy_has_the_code_and_links_to_the_rest(tmp_path: Path) -> None:
     copy = copied(project, tmp_path / "to")
     found = {path.relative_to(copy).as_posix() for path in copy.rglob("*")}
     assert {".env", "app", "app/main.py", "link", "node_modules", "own-env"} <= found
-    assert not {".git", "app/__pycache__"} & found
+    assert "app/__pycache__" not in found
     assert (copy / "own-env").is_symlink()
     assert (copy / "node_modules" / "x" / "index.js").read_text() == "node_modules/x/index.js"
-    assert (copy / "link").readlink() == Path("app")
+    assert (copy / "link").resolve() == copy / "app"
     (copy / "app" / "main.py").write_text("other")
     assert (project / "app" / "main.py").read_text() == "app/main.py"
 
@@ -56,6 +56,6 @@ def test_what_is_too_large_is_not_copied(tmp_path: Path, monkeypatch: pytest.Mon
     project = tmp_path / "project"
     project.mkdir()
     (project / "data").write_bytes(os.urandom(2000))
-    monkeypatch.setattr(reloading, "_LARGEST", 1000)
+    monkeypatch.setattr(copying, "_LARGEST", 1000)
     with pytest.raises(UsageError, match="too much to be copied"):
         copied(project, tmp_path / "to")
