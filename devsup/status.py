@@ -101,7 +101,8 @@ def _over(status: Status, event: Event) -> Status:
         case events.WorkerExited(generation=generation, expected=expected, exit=ended):
             followed = status.generation != generation  # the next one has begun, while it ended
             pid = status.pid if followed else None
-            gone = replace(status, serving=0, pid=pid, prompting=False, problems={}, waits_for="")
+            problems = {"ready": status.problems["ready"]} if followed and "ready" in status.problems else {}  # of the next
+            gone = replace(status, serving=0, pid=pid, prompting=False, problems=problems, waits_for="")
             if followed or expected:
                 return gone if status.state in {"failed", "stopping"} else _judged(gone)
             return replace(gone, state="failed" if ended.code != 0 else "completed", reason=ended.text)

@@ -36,6 +36,15 @@ def after(*story: events.Event, asked_ready: bool = False) -> Status:
     return status
 
 
+def test_what_the_next_workers_probe_says_outlives_the_one_before() -> None:
+    no = events.Probed(probe="ready", verdict="failing", reason="503")
+    yes = events.Probed(probe="ready", verdict="well", reason="")
+    overlapping = [SPAWNED, ready(), yes, LOOP, AGAIN, no, exited(expected=True), ready(2)]
+    status = after(*overlapping, asked_ready=True)
+    assert (status.state, status.reason) == ("starting", "503")
+    assert after(*overlapping, yes, asked_ready=True).state == "ready"
+
+
 @pytest.mark.parametrize(
     ("story", "state", "reason"),
     [

@@ -135,17 +135,19 @@ def _without(words: Sequence[str], options: Sequence[str]) -> list[str]:
 
 
 def module_files(command: Sequence[str]) -> list[str]:
-    """The files, relative to its folder, that the program itself may be in: of scripts, modules, and MODULE:APP."""
-    found = list[str]()
+    """The files, relative to its folder, that the program itself may be in: of scripts, modules, MODULE:APP; the likely first."""
+    found, less_likely = list[str](), list[str]()
     for before, word in pairwise(["", *command]):
         if word.endswith(".py"):
             found.append(word)
-        dotted = re.fullmatch(r"([A-Za-z_][\w.]*):[\w.]+(\(.*\))?", word)
-        name = dotted[1] if dotted is not None else word if before in {"-m", "--app"} else ""
-        if name and name != _TARGET:
-            path = name.replace(".", "/")
-            found += [f"{each}{end}" for each in (path, f"src/{path}") for end in (".py", "/__init__.py", "/__main__.py")]
-    return found
+        dotted = re.fullmatch(r"(--app=)?([A-Za-z_][\w.]*)(:[\w.]+(\(.*\))?)?", word)
+        if dotted is None or dotted[2] == _TARGET or word == "run":
+            continue
+        path, is_run = dotted[2].replace(".", "/"), before == "-m"
+        ends = (*(["/__main__.py"] if is_run else []), "/__init__.py", ".py")  # a package goes before a module
+        is_sure = bool(dotted[1] or dotted[3]) or is_run or before == "--app"
+        (found if is_sure else less_likely).extend(f"{each}{end}" for each in (path, f"src/{path}") for end in ends)
+    return found + less_likely
 
 
 def meet(one: str, other: str) -> bool:

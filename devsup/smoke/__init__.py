@@ -50,9 +50,9 @@ class Told(NamedTuple):
 def prepared(services: Sequence[Options], port: int | None, environ: Mapping[str, str]) -> list[Options]:
     """Services as they are checked: not watched, never started again, and stopped by a signal.
 
-    They serve at their own ports. One that is alone, so that nobody asks for it there, serves at any free one where it names none,
-    and at `port` where that is given. 0 is any free one, of all whose servers are known; UsageError is raised for a single one
-    that is not, and for another port of several.
+    They serve at their own ports. One that is alone, so that nobody asks for it there, serves at any free one where it names
+    none, and at `port` where that is given. 0 is any free one, of all whose servers are known. UsageError is raised for a single
+    one that is not, and for another port of several.
     """
     alone = len(services) == 1
     if port and not alone:

@@ -126,13 +126,15 @@ def save(path: Path, marker: str) -> None:
 
 def marked(source: str, marker: str) -> str:
     """A module that prints the marker when it is loaded, before all else that it does. Raises SyntaxError for what is none."""
-    first = 0
+    # Lines as Python counts them, which are fewer than those of str.splitlines.
+    lines = re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+$", source)
+    first = next(
+        (number for number, line in enumerate(lines[:2]) if not line.startswith("#")), min(2, len(lines))
+    )  # its encoding
     for number, each in enumerate(ast.parse(source.removeprefix("\ufeff")).body):
         is_docstring = number == 0 and isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant)
         if is_docstring or (isinstance(each, ast.ImportFrom) and each.module == "__future__"):
             first = each.end_lineno or 0
-    # Lines as Python counts them, which are fewer than those of str.splitlines.
-    lines = re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+$", source)
     if first and not lines[first - 1].endswith(("\r", "\n")):
         lines[first - 1] += "\n"
     return "".join([*lines[:first], f"print({marker!r}, flush=True)\n", *lines[first:]])

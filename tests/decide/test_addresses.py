@@ -169,12 +169,13 @@ def test_a_port_that_is_told_elsewhere_stays(command: str, environ: dict[str, st
 @pytest.mark.parametrize(
     ("command", "first"),
     [
-        ("uvicorn a.b:app", "a/b.py"),
+        ("uvicorn a.b:app", "a/b/__init__.py"),
         ("python main.py --x", "main.py"),
-        ("python -m pkg.server", "pkg/server.py"),
-        ("flask --app web run", "web.py"),
-        ("python -m devsup_agent.target main:app --port 0", "main.py"),
-        ("gunicorn main:make()", "main.py"),
+        ("python -m pkg.server", "pkg/server/__main__.py"),
+        ("flask --app web run", "web/__init__.py"),
+        ("python -m devsup_agent.target main:app --port 0", "main/__init__.py"),
+        ("gunicorn main:make()", "main/__init__.py"),
+        ("gunicorn a.main", "gunicorn/__init__.py"),
     ],
 )
 def test_the_files_that_a_program_may_be_in(command: str, first: str) -> None:

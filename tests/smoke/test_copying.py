@@ -1,6 +1,9 @@
 """What the reload test saves: a copy of the project, in which a module says that it was loaded."""
 
 import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +62,78 @@ def test_what_is_too_large_is_not_copied(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(copying, "_LARGEST", 1000)
     with pytest.raises(UsageError, match="too much to be copied"):
         copied(project, tmp_path / "to")
+
+
+def test_everything_of_a_copy_may_be_written_and_no_link_leads_back(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    (project / "backend").mkdir(parents=True)
+    (project / "backend" / "main.py").write_text("x = 1\n")
+    (project / "app").symlink_to(project / "backend")  # absolute
+    (project / "backend" / "main.py").chmod(0o444)
+    os.mkfifo(project / "pipe")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(os.path.relpath(project / "sock"))
+        (project / "backend").chmod(0o555)
+        copy = copied(project, tmp_path / "to")
+    assert not {"pipe", "sock"} & {path.name for path in copy.iterdir()}
+    assert (copy / "app" / "main.py").resolve() == copy / "backend" / "main.py"
+    assert os.access(copy / "backend", os.W_OK)
+    assert (copy / "backend" / "main.py").stat().st_mode & 0o200
+    (project / "backend").chmod(0o755)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
+def test_a_file_is_saved_as_it_is_encoded(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "main.py"
+    head = "# coding: latin-1\n" if encoding == "latin-1" else ""
+    path.write_bytes(f"{head}x = 'é'\r\n".encode(encoding))
+    path.chmod(0o640)
+    save(path, "here")
+    assert path.read_bytes().decode(encoding).endswith("x = 'é'\r\n")
+    assert path.stat().st_mode & 0o777 == 0o640
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "here\n"
+    assert [each.name for each in tmp_path.iterdir()] == ["main.py"]
+
+
+@pytest.mark.parametrize("data", [b"def f(:\n", b"# coding: nothing\n", b"x = '\xe9'\n"])
+def test_what_is_no_python_is_refused_and_stays(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "main.py"
+    path.write_bytes(data)
+    with pytest.raises(UsageError, match=r"main\.py cannot be read as Python"):
+        save(path, "here")
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("uvicorn app.main:app", "app/main.py"),
+        ("uvicorn --app-dir backend web:app", "backend/web.py"),
+        ("python {}/run.py", "run.py"),
+        ("python -m app", "app/__main__.py"),
+        ("flask run", "app.py"),
+        ("flask --app=run run", "run.py"),
+        ("gunicorn app.main", "app/main.py"),
+    ],
+)
+def test_the_file_that_is_saved(tmp_path: Path, command: str, name: str) -> None:
+    for each in ("app/main.py", "app/__main__.py", "backend/web.py", "run.py", "app.py"):
+        (tmp_path / each).parent.mkdir(exist_ok=True)
+        (tmp_path / each).write_text("")
+    assert main_file(command.format(tmp_path).split(), tmp_path, tmp_path) == tmp_path / name
+
+
+def test_a_file_elsewhere_is_never_saved(tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "main.py").write_text("")
+    (tmp_path / "copy" / "main.py").symlink_to(tmp_path / "main.py")
+    for command in (["uvicorn", "main:app"], ["python", str(tmp_path / "main.py")], ["node", "x.js"]):
+        with pytest.raises(UsageError, match="which file of the project is to be saved"):
+            main_file(command, tmp_path / "copy", tmp_path / "copy")
+
+
+def test_a_command_is_one_of_the_copy() -> None:
+    words = ["/p/a/bin/python", "/p/a/main.py", "--x=/p/a", "/p/ab/main.py", "/q/p/a/x"]
+    found = moved(words, Path("/p/a"), Path("/t/a"))
+    assert found == ("/t/a/bin/python", "/t/a/main.py", "--x=/t/a", "/p/ab/main.py", "/q/p/a/x")
