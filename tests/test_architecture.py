@@ -27,8 +27,11 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Part -> the parts beside it or above it; other parts are free.
 MUST_NOT_IMPORT: dict[str, set[str]] = {
     "system": {"decide", "show", "supervisor", "run", "cli"},
-    "supervisor": {"show", "run", "cli"},
-    "run": {"cli"},
+    "supervisor": {"show", "run", "cli", "smoke", "doctor"},
+    "smoke": {"show", "cli", "doctor", "pytest"},
+    "doctor": {"show", "cli", "run", "smoke", "pytest"},
+    "pytest": {"show", "cli", "run", "smoke", "doctor"},
+    "run": {"cli", "smoke", "doctor"},
 }
 # A decision is a function of facts: these would let it look or wait for itself.
 IMPURE = set(

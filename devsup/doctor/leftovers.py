@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from devsup.doctor.project import Project
     from devsup.system.owner import Record
 
-_RUN = re.compile(r"devsup-[0-9a-f]{16}")
+_RUN = re.compile(r"devsup-[0-9a-f]{16}|devsup-check-(\d+)-\w+")  # of a check it has the pid
 _CONTROL = "control"  # the socket of a run's that is there as long as it runs
 _YOUNG = 10.0  # seconds in which a devsup has said who it is
 
@@ -149,8 +149,10 @@ def _dead_folders() -> list[str]:
         for folder in sorted(Path(base).glob("devsup-*")):
             with suppress(OSError):
                 about = folder.lstat()
-                is_ours = about.st_uid == os.getuid() and _RUN.fullmatch(folder.name) is not None
-                is_held = any(record.is_running or not record.is_visible for record in _owners(folder))
+                name = _RUN.fullmatch(folder.name)
+                is_ours = about.st_uid == os.getuid() and name is not None
+                is_held = name is not None and name[1] is not None and Path("/proc", name[1]).exists()
+                is_held = is_held or any(record.is_running or not record.is_visible for record in _owners(folder))
                 is_held = is_held or f"{folder}/{_CONTROL}" in sockets
                 if is_ours and not is_held and time.time() - about.st_mtime > _YOUNG:
                     found.append(str(folder))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Names", "Told", "Wishes", "prepared", "refused", "run_reload", "run_round", "to_be_reloaded"]
 
 _FOREVER = 86400.0  # seconds
-_PREFIX = "devsup-check-"  # of temporary folders
+_PREFIX = f"devsup-check-{os.getpid()}-"  # of temporary folders; the doctor looks for those of checks that were killed
 _LAUNCHER = ("python", "-m", "devsup_agent.target")  # what stands before MODULE:APP where it is run
 
 

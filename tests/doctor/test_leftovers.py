@@ -199,6 +199,18 @@ def test_a_folder_of_a_devsup_that_is_gone_is_told_and_does_no_harm(examine: Exa
     assert not {str(young), str(other)} & set(told)
 
 
+def test_so_is_a_folder_of_a_check_that_was_killed(examine: Examine, runtime: Path) -> None:
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    dead, alive = runtime / f"devsup-check-{gone.pid}-abc_1", runtime / f"devsup-check-{os.getpid()}-abc_2"
+    for folder in (dead, alive):
+        folder.mkdir()
+        os.utime(folder, (time.time() - 60, time.time() - 60))
+    text = " ".join(each.text + each.remedy for each in examine(leftovers))
+    assert str(dead) in text
+    assert str(alive) not in text
+
+
 def test_the_folder_of_a_devsup_that_runs_is_none(
     runtime: Path, devsup: Start, examine: Examine, folder: Path, port: int
 ) -> None:
