@@ -735,14 +735,28 @@ def test_an_interrupt_ends_all_and_says_so(
 
 
 def test_a_check_that_is_killed_leaves_no_process(project: Path, environment: dict[str, str]) -> None:
-    """The fixture looks; only folders stay, and the doctor names them."""
+    """The fixture looks for them; only folders stay, and the doctor names them."""
     (project / "main.py").write_text(GOOD + LATER + "time.sleep(0.5); print('now', os.getpid(), flush=True)\n")
     command = [sys.executable, "-m", "devsup", "check", "--verbose", "--hold", "60", "main:app"]
-    with subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        pid = next(line.split()[1] for line in process.stdout if line.startswith("now"))
-        process.kill()
-    wait_until(lambda: not Path("/proc", pid).exists())
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        env = {**environment, "XDG_RUNTIME_DIR": folder}
+        with subprocess.Popen(command, cwd=project, env=env, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            pid = next(line.split()[1] for line in process.stdout if line.startswith("now"))
+            process.kill()
+        wait_until(lambda: not Path("/proc", pid).exists())
+        left = [each for each in Path(folder).iterdir() if each.name.startswith(f"devsup-check-{process.pid}-")]
+        assert len(left) == 1
+        os.utime(left[0], (0, 0))
+        told = subprocess.run(
+            [sys.executable, "-m", "devsup", "doctor", "--json"],
+            cwd=project,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert str(left[0]) in told.stdout
 
 
 def test_nobody_reads_on(project: Path, environment: dict[str, str]) -> None:
