@@ -235,7 +235,8 @@ class Asking:
         began, plan = time.monotonic(), self._subject.member.berth.plan
         words = cut(" ".join(check.command), _SHOWN)
         try:
-            environment = {**plan.environment(), "DEVSUP_URL": self._url}
+            token = self._subject.member.berth.meeting.token("command")  # by which the keeper knows it, if devsup is killed
+            environment = {**plan.environment(), "DEVSUP_URL": self._url, "DEVSUP_TOKEN": token}
             await checks.command(check.command, plan.cwd, environment, check.timeout)
         except (checks.CheckError, DevsupError) as exc:
             self._subject.failed(name, f"{words} {exc}", began)

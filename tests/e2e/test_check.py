@@ -736,13 +736,13 @@ def test_an_interrupt_ends_all_and_says_so(
 
 def test_a_check_that_is_killed_leaves_no_process(project: Path, environment: dict[str, str]) -> None:
     """The fixture looks for them; only folders stay, and the doctor names them."""
-    (project / "main.py").write_text(GOOD + LATER + "time.sleep(0.5); print('now', os.getpid(), flush=True)\n")
-    command = [sys.executable, "-m", "devsup", "check", "--verbose", "--hold", "60", "main:app"]
+    (project / "main.py").write_text(GOOD)
+    (project / "devsup.toml").write_text(one("""{ command = "sh -c 'echo $$ > pid; sleep 30'" }"""))
+    command = [sys.executable, "-m", "devsup", "check", "--hold", "60"]
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         env = {**environment, "XDG_RUNTIME_DIR": folder}
-        with subprocess.Popen(command, cwd=project, env=env, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            pid = next(line.split()[1] for line in process.stdout if line.startswith("now"))
+        with subprocess.Popen(command, cwd=project, env=env, stdout=subprocess.DEVNULL) as process:
+            pid = wait_until(lambda: (project / "pid").exists() and (project / "pid").read_text().strip())
             process.kill()
         wait_until(lambda: not Path("/proc", pid).exists())
         left = [each for each in Path(folder).iterdir() if each.name.startswith(f"devsup-check-{process.pid}-")]
