@@ -742,7 +742,7 @@ def test_a_check_that_is_killed_leaves_no_process(project: Path, environment: di
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         env = {**environment, "XDG_RUNTIME_DIR": folder}
         with subprocess.Popen(command, cwd=project, env=env, stdout=subprocess.DEVNULL) as process:
-            pid = wait_until(lambda: (project / "pid").exists() and (project / "pid").read_text().strip())
+            pid = wait_until(lambda: (project / "pid").read_text().strip() if (project / "pid").exists() else "")
             process.kill()
         wait_until(lambda: not Path("/proc", pid).exists())
         left = [each for each in Path(folder).iterdir() if each.name.startswith(f"devsup-check-{process.pid}-")]
