@@ -19,7 +19,7 @@ def shown(event: Event, *, short: bool) -> list[str]:
         fields = {key: value for key, value in fields.items() if value and isinstance(value, str | int) and key != "tail"}
     text = " ".join(f"{key}={repr(value)[: _LONGEST if short else None]}" for key, value in fields.items())
     more = [*reason(event), *filter(None, [hint(event)])] if short else []
-    return [f"devsup: {event['service']} {event['event']} {text}".rstrip(), *more]
+    return [f"devsup {event['service']} {event['event']} {text}".rstrip(), *more]
 
 
 def reason(event: Event) -> list[str]:

@@ -429,7 +429,15 @@ def story(outcome: Any) -> str:
     return " | ".join([outcome["text"], cause, where, *outcome["lines"]])
 
 
-@pytest.mark.parametrize("name", APPS)
+# Each is like another one.
+SELDOM = set(
+    "module|flask command|wsgi|hypercorn|exits 4|killed at start|slow start|ends well after ready|500 at health|no such field|"
+    "wrong header|wrong body|no redirect|no websocket|error rate as allowed|command fails|grows|missing line|error as meant|late|"
+    "dies after ready".split("|")
+)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.soak if name in SELDOM else ()) for name in APPS])
 def test_each_app_is_told_for_what_it_is(name: str, project: Path, check: Callable[..., tuple[int, Any]]) -> None:
     code, names, main, words, options, config, says = APPS[name]
     (project / "main.py").write_text(main)
@@ -696,7 +704,7 @@ def folders() -> Iterator[dict[str, str]]:
         assert list(Path(folder).iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
 @pytest.mark.parametrize(
     ("when", "main", "options"),
     [

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import LIMIT, Event, Run, fetch, save, wait_until
+from harness import LIMIT, Event, Run, fetch, save, thinned, wait_until
 
 Start = Callable[..., Run]
 
@@ -555,7 +555,7 @@ CAUSES = {
 }
 
 
-@pytest.mark.parametrize("kind", CAUSES)
+@pytest.mark.parametrize("kind", thinned(CAUSES))
 def test_why_it_did_not_start_is_said_and_the_next_save_mends_it(app: App, kind: str) -> None:
     before, cause = CAUSES[kind]
     app.save(1, before)

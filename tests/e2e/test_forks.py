@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness import LIMIT, Event, Run, fetch, make_environment, save, wait_until
+from harness import LIMIT, Event, Run, fetch, make_environment, save, thinned, wait_until
 
 Start = Callable[..., Run]
 CONFORMANCE = Path(__file__).parent.parent / "conformance"
@@ -267,7 +267,7 @@ def test_packages_of_the_project_in_every_form(make: Project, tmp_path: Path) ->
     assert make.answer() == "(2, 3, 4)"
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", thinned(["fork", "spawn", "forkserver"]))
 def test_process_pools_of_the_app_work_and_end_with_it(make: Project, method: str) -> None:
     text = (
         "import multiprocessing\nfrom concurrent.futures import ProcessPoolExecutor\n"
@@ -339,7 +339,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("reason", HOSTILE)
+@pytest.mark.parametrize("reason", thinned(HOSTILE))
 def test_a_module_that_ties_itself_to_its_process_is_left_out_with_all_that_import_it(make: Project, reason: str) -> None:
     make.install("hostile.py", HOSTILE[reason] + "import os\nPID = os.getpid()\n")
     make.install("imports_hostile.py", "import hostile\nimport harmless\n")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Answer, free_port, save, wait_until
+from harness import Answer, free_port, save, thinned, wait_until
 
 APP = """
 import asyncio, os, sys
@@ -114,7 +114,9 @@ def test_it(dev_server):
     assert passed(answer, 1), answer.out
 
 
-@pytest.mark.parametrize("command", ["main:app", "uvicorn main:app --port 0", "python -m uvicorn --port=0 main:app"])
+@pytest.mark.parametrize(
+    "command", thinned(["main:app", "uvicorn main:app --port 0", "python -m uvicorn --port=0 main:app"], every=3)
+)
 def test_the_ini_file_says_what_runs(inner: Pytest, command: str) -> None:
     tests = """
 def test_it(dev_server):
@@ -492,14 +494,14 @@ def test_none():
         assert f"err says {word}\n" in text
         assert not any(f"says {other}" in text for other in words if other != word)
     assert "ZeroDivisionError: of this test" in own
-    assert re.search(r"^devsup: app Unhandled .*GET /fail", own, re.MULTILINE), own
+    assert re.search(r"^devsup app Unhandled .*GET /fail", own, re.MULTILINE), own
     assert "- devsup -" not in none
 
 
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", thinned([signal.SIGINT, signal.SIGTERM, signal.SIGKILL]))
 def test_nothing_is_left_however_pytest_ends(project: Path, environment: dict[str, str], number: int) -> None:
     save(project / "main.py", APP)
     tests = """

@@ -352,7 +352,7 @@ def assert_started_once(started: Started) -> None:
 
 
 @pytest.mark.parametrize("reloads", [3, pytest.param(10, marks=pytest.mark.soak)])
-@pytest.mark.parametrize("style", thinned(STYLES, 0, 3), ids=str)
+@pytest.mark.parametrize("style", thinned(STYLES, 0, 4), ids=str)
 def test_serves_and_keeps_its_listener_over_reloads(start: Start, style: Style, reloads: int) -> None:
     started = start(style)
     assert started.get() == (200, "v1")
@@ -363,7 +363,7 @@ def test_serves_and_keeps_its_listener_over_reloads(start: Start, style: Style, 
     assert [each["exit"] for each in started.run.all("WorkerExited") if each["exit"]["signal"] == signal.SIGKILL] == []
 
 
-@pytest.mark.parametrize("style", thinned(STYLES, 1, 3), ids=str)
+@pytest.mark.parametrize("style", thinned(STYLES, 1, 4), ids=str)
 def test_a_save_waits_for_an_active_request_and_then_brings_new_code(start: Start, style: Style) -> None:
     started = start(style)
     assert_drained_on_save(started)

@@ -373,7 +373,7 @@ def test_ten_prompts_with_ten_saves_are_answered_ten_times(app: App) -> None:
 
 
 @pytest.mark.parametrize("ws_kind", WS_KINDS)
-@pytest.mark.parametrize("pattern", thinned(PATTERNS))
+@pytest.mark.parametrize("pattern", thinned(PATTERNS, every=3))
 def test_idle_websockets_hold_no_reload_and_are_closed_once_with_1012(app: App, pattern: str, ws_kind: str) -> None:
     run = app.run(ws=ws_kind)
     with app.connected(pattern) as one, app.connected(pattern) as other:
