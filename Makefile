@@ -5,8 +5,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 PORT ?= 8000
 ARGS ?=
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-# Most tests wait for processes: two of them share a core well.
-WORKERS ?= $(shell expr $(CORES) \* 2)
+# Most tests wait for processes: three of them share two cores well, and on a slow machine none waits too long.
+WORKERS ?= $(shell expr $(CORES) \* 3 / 2)
 
 BIN := .venv/bin
 READY := .venv/.ready

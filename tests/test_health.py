@@ -491,7 +491,7 @@ def test_a_pause_while_it_gets_ready(app: App) -> None:
         assert watched.health.reason == "http /status answered 503"
         watched.health.resume()
 
-    ready(watched, lambda: until(lambda: app.asked and watched.health.reason), rest)
+    ready(watched, lambda: until(lambda: "503" in watched.health.reason), rest)
 
 
 # -- output -----------------------------------------------------------------------------------------------------------

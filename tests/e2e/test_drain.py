@@ -311,7 +311,8 @@ def test_a_request_that_calls_its_own_server_is_answered_while_a_reload_waits_fo
 @pytest.mark.parametrize("server", ALL_SERVERS)
 def test_a_request_that_calls_its_own_server_from_behind_the_closed_gate_does_not_deadlock(make: Make, server: str) -> None:
     app = make(server)
-    (app.project / "devsup.toml").write_text("[services.web]\ngate_timeout = 1.0\n")
+    # Longer than the second until what a reload waits for is said again: that the gate is closed is seen then.
+    (app.project / "devsup.toml").write_text("[services.web]\ngate_timeout = 3.0\n")
     run = app.run()
     with app.hold(run) as before:
         app.save(2)

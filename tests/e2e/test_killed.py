@@ -203,7 +203,7 @@ def test_of_what_looks_like_a_browser_only_what_the_program_drives_is_ended(
 ) -> None:
     chrome = tmp_path / "chrome"
     shutil.copy(os.path.realpath("/bin/sh"), chrome)
-    words = [str(chrome), "-c", f"{chrome} -c 'sleep 600; :' --type=gpu-process & while :; do sleep 1; done", option]
+    words = [str(chrome), "-c", f"{chrome} -c 'sleep 600; :' --type=gpu-process & sleep 600; :", option]
     start = (
         f"import subprocess\nchild = subprocess.Popen({words}, start_new_session=True)\nprint('child', child.pid, flush=True)\n"
     )

@@ -67,7 +67,8 @@ def run_folder(run: Run) -> Path:
 
 
 def test_nothing_is_started_any_more_while_devsup_ends(team: Start, ask: Ask) -> None:
-    run = team(f"[services.db]\n{SLOW_TO_END}[services.web]\n{SLEEP}depends_on = ['db']\n")
+    slow = SLOW_TO_END.replace("sleep(2)", "sleep(8)")  # longer than a command takes on a machine that is busy
+    run = team(f"[services.db]\n{slow}stop_timeout = 20\n[services.web]\n{SLEEP}depends_on = ['db']\n")
     run.wait_for("WorkerReady", service="web")
     run.process.send_signal(signal.SIGTERM)
     run.wait_for("Stopping", service="db")

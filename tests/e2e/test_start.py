@@ -288,7 +288,7 @@ command = "sh -c 'trap : TERM; sleep 100 & while :; do sleep 1; done'"
 
 
 def test_a_blocked_loop_degrades_its_service_while_it_lasts(team: Start, ask: Ask, project: Path) -> None:
-    blocking = "async def home(request):\n    import time\n    time.sleep(4)\n"
+    blocking = "async def home(request):\n    import time\n    time.sleep(8)\n"
     save(project / "main.py", APP.replace("async def home(request):\n", blocking))
     port = free_port()
     run = team(f'[services.web]\ncommand = "uvicorn main:app --port {port}"\n')
