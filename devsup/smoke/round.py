@@ -34,6 +34,7 @@ _Way = Callable[[], Awaitable[None]]
 
 _CLOSED = 0.02  # seconds until what probes had open is closed
 _EVERY = 1.0  # seconds between two looks whether all is well
+_NEWS = 0.3  # seconds until the end of a process is known
 _GROWS = 3.0  # seconds more that memory is looked at which seems to grow: a load in the background comes to an end
 _PROBED = 2.0  # seconds that a probe has beyond its own limits
 
@@ -138,6 +139,7 @@ class Smoke:
             await anyio.sleep(min(_EVERY, left))
             for subject, asking in zip(running, askings, strict=True):
                 if problem := await asking.is_well() or listeners.gone(subject.member.supervisor):
+                    await anyio.sleep(_NEWS)  # it may have ended: then that is the reason
                     ends.unwell(subject, problem, began)
                     return False
         grows = any(leak(samples) is not None for samples in self._memory.samples.values())
