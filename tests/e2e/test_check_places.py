@@ -39,7 +39,9 @@ while [ "$1" != -- ]; do
     number=$((number + 1)); shift
 done
 shift
+mount -t tmpfs -o mode=1777 tmpfs /tmp
 while read -r number path; do
+    mkdir -p "$path"
     above=$path
     while [ "$above" != / ]; do
         above=$(dirname "$above")
@@ -47,9 +49,6 @@ while read -r number path; do
     done
     mkdir -p "$path"; mount --bind "$kept/$number" "$path"
 done < "$kept/list"
-mount -t tmpfs -o mode=1777 tmpfs /tmp
-mkdir -p "$project"
-mount --bind "$kept/0" "$project"
 mount -o remount,ro,bind "$project"
 if [ -d /dev/shm ]; then mount -t tmpfs -o mode=000 tmpfs /dev/shm; fi
 cd "$project"
