@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from devsup.config.source import Keys, Sources, guess, quoted
 from devsup.config.values import BUDGETS, BUILT_IN, CHECKS, KINDS, REPLACEABLE, Check, Probe, Service
-from devsup.decide.addresses import intended, meet
+from devsup.decide.addresses import LAUNCHER, intended, meet
 
 _HERE = "127.0.0.1"
-_LAUNCHER = ("python", "-m", "devsup_agent.target")  # what stands before MODULE:APP where it is run
 
 
 def check(sources: Sources, services: Mapping[str, Service]) -> None:
@@ -79,7 +78,7 @@ def _check_kind(sources: Sources, keys: Keys, asked: Probe | Check, table: Mappi
 def _check_address(sources: Sources, keys: Keys, probe: Probe, service: Service) -> None:
     """A listener that devsup keeps takes every connection, whether a worker is there or not."""
     host, _, port = (probe.tcp or "").rpartition(":")
-    launcher = _LAUNCHER if ":" in "".join(service.words[:1]) else ()
+    launcher = LAUNCHER if ":" in "".join(service.words[:1]) else ()
     kept = {*service.port, *(number for _, number in intended([*launcher, *service.words], {}))}
     if port and int(port) in kept and meet(host.strip("[]") or _HERE, _HERE):
         problem = f"asks port {port}, which devsup keeps open for this service: it answers whether the service works or not."

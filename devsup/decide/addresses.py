@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _EVERY = frozenset({"", "0.0.0.0", "::", "*"})  # noqa: S104 - compared with, never bound
 _LOCALHOST = frozenset({"127.0.0.1", "::1", "localhost"})
 _TARGET = "devsup_agent.target"
+LAUNCHER = ("python", "-m", _TARGET)  # what stands before MODULE:APP where it is run
 _LAUNCHERS = {"uv", "poetry", "pipenv", "pdm", "hatch", "rye"}  # NAME run [options] COMMAND
 
 
@@ -70,7 +71,7 @@ def intended(command: Sequence[str], environ: Mapping[str, str]) -> list[tuple[s
         return []
     if any(environ.get(f"{known.environ}{each}") for each in ("UDS", "FD") if known.environ):
         return []
-    binds = [value for option in known.bind for value in _values(words, option)]
+    binds = [value for option in known.bind for value in values(words, option)]
     if binds:
         return [found for value in binds for found in _split(value)]
     told = {each: environ.get(f"{known.environ}{each}") if known.environ else None for each in ("PORT", "HOST")}
@@ -95,8 +96,8 @@ def served_at(
     if known is None or (known.verb and known.verb not in words) or _has(words, (*known.never, *_HELP)):
         return None
     options = known.port or known.bind
-    binds = [value for option in known.bind for value in _values(words, option)]
-    named = [*binds, *(value for option in options for value in _values(words, option))]
+    binds = [value for option in known.bind for value in values(words, option)]
+    named = [*binds, *(value for option in options for value in values(words, option))]
     elsewhere = _has(words, known.files) or any(each in present for each in known.files) or _of_environ(known, environ)
     if not options or ((named or elsewhere) and not instead) or any(each.startswith(("unix:", "fd:")) for each in binds):
         return None
@@ -211,7 +212,7 @@ def _is_python(word: str) -> bool:
     return re.fullmatch(r"python[\d.]*t?", _base(word)) is not None
 
 
-def _values(words: Sequence[str], option: str) -> list[str]:
+def values(words: Sequence[str], option: str) -> list[str]:
     """All values given to an option: `--port 1`, `--port=1`, `-p 1`, `-p1`."""
     found = [following for word, following in pairwise(words) if word == option]
     for word in words:
@@ -223,7 +224,7 @@ def _values(words: Sequence[str], option: str) -> list[str]:
 
 
 def _value(words: Sequence[str], options: Sequence[str]) -> str | None:
-    return next((values[-1] for option in options if (values := _values(words, option))), None)
+    return next((found[-1] for option in options if (found := values(words, option))), None)
 
 
 def _has(words: Sequence[str], options: Sequence[str]) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from devsup.decide.addresses import served_at
+from devsup.decide.addresses import LAUNCHER, served_at
 from devsup.errors import DevsupError, UsageError
 from devsup.events import Diagnosis, Outcome, Round
 from devsup.launch import Style, child_environment, launch
@@ -37,7 +37,6 @@ __all__ = ["Names", "Told", "Wishes", "prepared", "refused", "run_reload", "run_
 
 _FOREVER = 86400.0  # seconds
 _PREFIX = f"devsup-check-{os.getpid()}-"  # of temporary folders; the doctor looks for those of checks that were killed
-_LAUNCHER = ("python", "-m", "devsup_agent.target")  # what stands before MODULE:APP where it is run
 
 
 class Told(NamedTuple):
@@ -78,7 +77,7 @@ def _prepared(options: Options, port: int | None, environ: Mapping[str, str], *,
 def _placed(options: Options, port: int | None, environ: Mapping[str, str]) -> tuple[str, ...] | None:
     """The command at this port, or at any; None where it is not known how that is said, or it says another itself."""
     words, service = options.command, options.service
-    launcher = _LAUNCHER if ":" in words[0] and "/" not in words[0] else ()
+    launcher = LAUNCHER if ":" in words[0] and "/" not in words[0] else ()
     files = [path for name in (".env", ".flaskenv") if (path := options.cwd / name).is_file()]
     with suppress(DevsupError):  # one that cannot be read: the start will tell
         environ = child_environment(

@@ -16,6 +16,7 @@ from devsup.decide import replies
 from devsup.decide.fields import cut, shown
 from devsup.decide.replies import Expected, Reply
 from devsup.errors import DevsupError
+from devsup.smoke.subject import uncaught
 from devsup.system import checks, websocket
 
 if TYPE_CHECKING:
@@ -267,11 +268,7 @@ class Asking:
         """The exception behind it."""
         path = urlsplit(request.partition(" ")[2]).path
         raised = [each for each in self._subject.said(events.Unhandled, since) if each.where == "request" and path in each.name]
-        found = raised[-1] if raised else None
-        if found is None:
-            return None
-        place = next((each for each in reversed(found.frames) if each.own), None)
-        return events.Diagnosis(rule="unhandled", cause=found.cause, remedy="", place=place, frames=found.frames)
+        return uncaught(raised[-1] if raised else None)
 
     def _blocked(self, since: float) -> events.Diagnosis | None:
         """What blocks the event loop."""

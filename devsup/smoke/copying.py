@@ -10,11 +10,10 @@ import shutil
 import stat
 import tokenize
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devsup.decide.addresses import module_files
+from devsup.decide.addresses import module_files, values
 from devsup.errors import UsageError
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def moved(words: Iterable[str], project: Path, copy: Path) -> tuple[str, ...]:
 
 def main_file(command: Sequence[str], cwd: Path, copy: Path) -> Path:
     """The file that the program itself is in. Raises UsageError where that cannot be told, or where it is not of the copy."""
-    folders = [cwd, *(cwd / word for word in _after(command, "--app-dir"))]
+    folders = [cwd, *(cwd / word for word in values(command, "--app-dir"))]
     names = [*module_files(command), *(["app.py", "wsgi.py"] if "flask" in {Path(word).name for word in command} else [])]
     for folder in folders:
         for name in names:
@@ -103,11 +102,6 @@ def main_file(command: Sequence[str], cwd: Path, copy: Path) -> Path:
     raise UsageError(
         "It cannot be told from the command which file of the project is to be saved.", "Name the app as MODULE:APP."
     )
-
-
-def _after(command: Sequence[str], option: str) -> list[str]:
-    found = [word for before, word in pairwise(command) if before == option]
-    return found + [word.partition("=")[2] for word in command if word.startswith(f"{option}=")]
 
 
 def save(path: Path, marker: str) -> None:

@@ -10,7 +10,7 @@ from devsup import events
 from devsup.decide.fields import cut
 from devsup.decide.growth import leak
 from devsup.smoke import listeners
-from devsup.smoke.subject import standing
+from devsup.smoke.subject import standing, uncaught
 
 if TYPE_CHECKING:
     from devsup.decide.growth import Sample
@@ -114,21 +114,10 @@ def printed(subject: Subject) -> None:
         if found and subject.wants(name):
             at, line = found[0]
             more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-            lines = subject.recorder.lines(at, at + 0.5)
-            subject.failed(
-                name, f"It has printed {cut(line.strip(), _LINE)!r}{more}", lines=lines, diagnosis=_raised(subject, at)
-            )
+            lines, why = subject.recorder.lines(at, at + 0.5), uncaught(subject.near(events.Unhandled, at, _TOLD))
+            subject.failed(name, f"It has printed {cut(line.strip(), _LINE)!r}{more}", lines=lines, diagnosis=why)
         else:
             subject.passed(name, "no error was printed" if name == "log" else "nothing of it was printed")
-
-
-def _raised(subject: Subject, at: float) -> events.Diagnosis | None:
-    """An exception that nobody caught, where there was one at that time."""
-    found = subject.near(events.Unhandled, at, _TOLD)
-    if found is None:
-        return None
-    place = next((each for each in reversed(found.frames) if each.own), None)
-    return events.Diagnosis(rule="unhandled", cause=found.cause, remedy="", place=place, frames=found.frames)
 
 
 def _mib(size: float) -> str:

@@ -97,6 +97,14 @@ class Subject:
         return shlex.join([head, "check", "--only", name, *rest])
 
 
+def uncaught(found: events.Unhandled | None) -> Diagnosis | None:
+    """An exception that nobody caught, as a diagnosis of what it has broken; None where there was none."""
+    if found is None:
+        return None
+    place = next((each for each in reversed(found.frames) if each.own), None)
+    return events.Diagnosis(rule="unhandled", cause=found.cause, remedy="", place=place, frames=found.frames)
+
+
 def standing(found: Sequence[Stack], cause: str) -> Diagnosis | None:
     """Where the user's own code stands, as a diagnosis of what hangs; None where none of it runs."""
     own = [each for each in found if any(frame.own for frame in each.frames)]
